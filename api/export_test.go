@@ -1,0 +1,49 @@
+package api
+
+import (
+	"github.com/gin-gonic/gin"
+
+	"github.com/cloakroom-io/cloakroom/api/wire"
+)
+
+// Statuses returns the table of codes as status numbers: of a read and of a change.
+func Statuses() map[wire.Code][2]int {
+	out := map[wire.Code][2]int{}
+	for code, m := range meanings() {
+		out[code] = [2]int{m.status, m.change}
+		if m.change == 0 {
+			out[code] = [2]int{m.status, m.status}
+		}
+	}
+	return out
+}
+
+// Titles returns the titles of the table.
+func Titles() map[wire.Code]string {
+	out := map[wire.Code]string{}
+	for code, m := range meanings() {
+		out[code] = m.title
+	}
+	return out
+}
+
+// NewThrowing returns the stack with GET /throw, which panics with what throw returns, after writing when begun.
+func NewThrowing(cfg Config, throw func() any, begun bool) *gin.Engine {
+	s := newService(cfg)
+	return s.engine([]*route{{method: "GET", path: "/throw", admit: openToAll, handle: func(x *exchange) error {
+		if begun {
+			x.c.Writer.WriteHeaderNow()
+		}
+		panic(throw())
+	}}})
+}
+
+// NewFailing returns the stack with GET and PUT /fail, which fail with err.
+func NewFailing(cfg Config, err error) *gin.Engine {
+	s := newService(cfg)
+	fail := func(*exchange) error { return err }
+	return s.engine([]*route{
+		{method: "GET", path: "/fail", admit: openToAll, handle: fail},
+		{method: "PUT", path: "/fail", admit: openToAll, change: true, handle: fail},
+	})
+}

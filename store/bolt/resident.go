@@ -1,0 +1,80 @@
+package bolt
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+)
+
+// resident keeps the mapped file from filling the memory that the process is charged for. Every page that a read
+// touches stays mapped, and counts, until somebody lets go of it; the kernel's own copy of the page is not affected.
+type resident struct {
+	limit int64 // bytes; negative: none
+	cost  atomic.Int64
+
+	mu    sync.Mutex
+	stat  mappedStat
+	floor int64 // bytes mapped after the last trim, by the program itself and others
+}
+
+// lookEvery is how many reads pass between two looks: one maps up to 64 KiB around the row.
+const (
+	lookEvery = 256
+	readBytes = 64 << 10 // of a large value count as one more read
+)
+
+func (r *resident) open(limit int64) {
+	if limit == 0 {
+		limit = DefaultResidentLimit
+	}
+	r.limit = limit
+	if limit > 0 && !r.stat.open() {
+		r.limit = -1
+	}
+}
+
+func (r *resident) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stat.close()
+}
+
+// touched counts the read of a value of n bytes in tx.
+func (s *Store) touched(tx *bbolt.Tx, n int) {
+	r := &s.resident
+	if r.limit < 0 {
+		return
+	}
+	if r.cost.Add(int64(1+n/readBytes)) >= lookEvery {
+		r.look(s.db, tx)
+	}
+}
+
+// trim looks without waiting for reads. The transaction holds the mapping in its place.
+func (s *Store) trim() {
+	if s.resident.limit < 0 {
+		return
+	}
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return // closed or failed: nothing to let go of
+	}
+	defer func() { _ = tx.Rollback() }()
+	s.resident.look(s.db, tx)
+}
+
+// look lets go of the file's pages when too many are mapped. One caller at a time does; others go on.
+func (r *resident) look(db *bbolt.DB, tx *bbolt.Tx) {
+	if !r.mu.TryLock() {
+		return
+	}
+	defer r.mu.Unlock()
+	r.cost.Store(0)
+	// What other mappings hold cannot be let go of: without the floor a large program would trim at every look.
+	if r.stat.bytes() <= max(r.limit, r.floor+r.limit/4) {
+		return
+	}
+	letGo(db.Info().Data, uintptr(tx.Size()))
+	r.floor = r.stat.bytes()
+}

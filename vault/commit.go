@@ -1,0 +1,272 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/cloakroom-io/cloakroom/internal/secret"
+	"github.com/cloakroom-io/cloakroom/keys"
+	"github.com/cloakroom-io/cloakroom/store"
+	"github.com/cloakroom-io/cloakroom/vault/ledger"
+)
+
+// change is everything that one transaction writes, sealed beforehand: the callback only compares and puts.
+type change struct {
+	edits  []*sealedEdit
+	replay *replay // nil: the call has no idempotency key
+	memory []byte  // the row that remembers it
+}
+
+type sealedEdit struct {
+	*edit
+	keyRow, bodyRow []byte
+	tokens, values  []keys.Row
+}
+
+// seal turns edits into rows. Edits that changed nothing fall out.
+func (v *Vault) seal(edits []*edit, r *replay, pointers []byte) (*change, error) {
+	c := &change{replay: r}
+	for _, e := range edits {
+		if !e.changed {
+			continue
+		}
+		s, err := v.sealEdit(e)
+		if err != nil {
+			return nil, err
+		}
+		c.edits = append(c.edits, s)
+	}
+	if r != nil && !r.seen {
+		memory, err := v.sealReplay(r, pointers)
+		if err != nil {
+			return nil, err
+		}
+		c.memory = memory
+	}
+	return c, nil
+}
+
+// sealEdit takes a new SK, so that the body as it was dies with its bucket's generation.
+func (v *Vault) sealEdit(e *edit) (*sealedEdit, error) {
+	s := &sealedEdit{edit: e}
+	sk, err := random32(v.random)
+	if err != nil {
+		return nil, err
+	}
+	defer sk.Wipe()
+	row := e.key
+	row.SK = sk
+	if s.keyRow, err = v.keys.SealKeyRow(v.random, e.sid, row); err != nil {
+		return nil, err
+	}
+	plain, err := e.body.marshal()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	if s.bodyRow, err = v.keys.SealBody(v.random, sk, e.sid, secret.NewBytes(plain)); err != nil {
+		return nil, err
+	}
+	for i := range e.minted {
+		m := &e.minted[i]
+		value, err := v.keys.SealTokenRow(v.random, m.row, keys.TokenRow{
+			SID: e.sid, Field: m.body.field, Audience: m.body.audience, Format: m.body.format, Expiry: m.body.expiry, Flags: m.body.flags,
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.tokens = append(s.tokens, keys.Row{Key: m.row[:], Value: value})
+	}
+	for _, l := range e.puts {
+		value, err := v.keys.SealValue(v.random, l.vk, e.sid, l.field, l.record)
+		if err != nil {
+			return nil, err
+		}
+		s.values = append(s.values, keys.Row{Key: keys.SubjectValueRow(e.sid, l.field), Value: value})
+	}
+	return s, nil
+}
+
+// commit writes the change and, where something was erased by it, waits for the erasure ledger. It answers
+// store.ErrConflict when what was read no longer stands.
+func (v *Vault) commit(ctx context.Context, c *change) error {
+	if len(c.edits) == 0 && c.memory == nil {
+		return nil
+	}
+	var buried []ledger.Entry
+	err := v.store.Update(ctx, func(tx store.Tx) error {
+		var tombs []tombstone
+		for _, s := range c.edits {
+			if err := v.write(tx, s); err != nil {
+				return err
+			}
+			tombs = append(tombs, s.tombs...)
+		}
+		var err error
+		if buried, err = bury(tx, tombs); err != nil {
+			return err
+		}
+		if c.memory != nil {
+			return v.remember(tx, c.replay, c.memory)
+		}
+		return nil
+	})
+	if err != nil || len(buried) == 0 {
+		return err
+	}
+	return v.flushLedger(ctx)
+}
+
+// write puts one subject's rows after checking that the subject is still as it was read.
+func (v *Vault) write(tx store.Tx, s *sealedEdit) error {
+	if err := v.unchanged(tx, s.subject); err != nil {
+		return err
+	}
+	if err := v.checkBucket(tx, s.sid.Bucket(), len(s.tombs) > 0); err != nil {
+		return err
+	}
+	if err := tx.Put(store.Subjects, keys.SubjectKeyRow(s.sid), s.keyRow); err != nil {
+		return err
+	}
+	if err := tx.Put(store.Subjects, keys.SubjectBodyRow(s.sid), s.bodyRow); err != nil {
+		return err
+	}
+	for _, r := range s.values {
+		if err := tx.Put(store.Subjects, r.Key, r.Value); err != nil {
+			return err
+		}
+	}
+	for _, field := range s.drops {
+		if err := tx.Delete(store.Subjects, keys.SubjectValueRow(s.sid, field)); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.tokens {
+		if err := tx.Create(store.Tokens, r.Key, r.Value); errors.Is(err, store.ErrExists) {
+			return store.ErrConflict // minted again with other random bits
+		} else if err != nil {
+			return err
+		}
+	}
+	if err := v.markTokens(tx, s.dead); err != nil {
+		return err
+	}
+	return v.reindex(tx, s.sid, s.index)
+}
+
+// unchanged compares the key row with what was read: every write of a body writes a new one.
+func (v *Vault) unchanged(tx store.ReadTx, s *subject) error {
+	now, err := tx.Get(store.Subjects, keys.SubjectKeyRow(s.sid))
+	if errors.Is(err, store.ErrNotFound) {
+		now, err = nil, nil
+	}
+	if err != nil {
+		return err
+	}
+	if (now == nil) != (s.before == nil) || !bytes.Equal(now, s.before) {
+		return store.ErrConflict
+	}
+	if s.before != nil {
+		return nil
+	}
+	// An absent subject may have been erased, made and erased again since: then the tombstone is another one.
+	again := subject{sid: s.sid}
+	if err := again.readTombstone(tx); err != nil {
+		return err
+	}
+	if (again.tomb == nil) != (s.tomb == nil) || again.tomb != nil && *again.tomb != *s.tomb {
+		return store.ErrConflict
+	}
+	return nil
+}
+
+func (v *Vault) markTokens(tx store.Tx, dead []deadToken) error {
+	for _, d := range dead {
+		m := keys.Marker{State: d.state, Day: day(v.now())}
+		if err := tx.Put(store.Tokens, d.row[:], m.Marshal()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reindex moves a subject between index rows. Two subjects of a partition may share a value, so a row is read,
+// changed and sealed again.
+func (v *Vault) reindex(tx store.Tx, sid keys.SID, changes []indexChange) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	x := sid.Partition(v.keys.Log2P())
+	leaves := slices.ContainsFunc(changes, func(c indexChange) bool { return !c.add })
+	if err := v.checkPartition(tx, x, leaves); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		at := v.keys.IndexRowKey(x, c.p)
+		row := keys.IndexRow{P: c.p}
+		value, err := tx.Get(store.Index, at[:])
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+		case err != nil:
+			return err
+		default:
+			if row, err = v.keys.OpenIndexRow(at, value); err != nil {
+				return err
+			}
+			if row.P != c.p {
+				return keys.ErrCorrupt
+			}
+		}
+		row.SIDs = slices.DeleteFunc(row.SIDs, func(s keys.SID) bool { return s == sid })
+		if c.add {
+			row.SIDs = append(row.SIDs, sid)
+		}
+		if len(row.SIDs) == 0 {
+			if err := tx.Delete(store.Index, at[:]); err != nil {
+				return err
+			}
+			continue
+		}
+		if value, err = v.keys.SealIndexRow(v.random, at, row); err != nil {
+			return err
+		}
+		if err := tx.Put(store.Index, at[:], value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkBucket reads a bucket's generation row: a row sealed under another generation than the one in force must not
+// be written. With dirty it marks the bucket as holding, in older copies, what was erased since.
+func (v *Vault) checkBucket(tx store.Tx, b uint16, dirty bool) error {
+	key := keys.BucketRowKey(b)
+	return v.checkGeneration(tx, key[:], v.keys.BucketGeneration(b), dirty)
+}
+
+// checkPartition is checkBucket for an index partition.
+func (v *Vault) checkPartition(tx store.Tx, x uint16, dirty bool) error {
+	key := keys.PartitionRowKey(x)
+	return v.checkGeneration(tx, key[:], v.keys.PartitionGeneration(x), dirty)
+}
+
+func (v *Vault) checkGeneration(tx store.Tx, row []byte, sealedWith uint64, dirty bool) error {
+	value, err := tx.Get(store.Generations, row)
+	if err != nil {
+		return err
+	}
+	g, err := keys.UnmarshalGeneration(value)
+	if err != nil {
+		return err
+	}
+	if g.G != sealedWith {
+		return store.ErrConflict
+	}
+	if !dirty || g.Dirty() {
+		return nil
+	}
+	g.DirtyG = g.G
+	return tx.Put(store.Generations, row, g.Marshal())
+}

@@ -1,0 +1,343 @@
+package vault
+
+import (
+	"context"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/cloakroom-io/cloakroom/keys"
+	"github.com/cloakroom-io/cloakroom/policy"
+	"github.com/cloakroom-io/cloakroom/store"
+	"github.com/cloakroom-io/cloakroom/tokenizer"
+	"github.com/cloakroom-io/cloakroom/vault/ledger"
+)
+
+// erasureID is 6 bytes of time (milliseconds since 1970 UTC) and 10 random ones, so that ids sort by time. Its text is
+// "era_" and 26 characters of lower-case base32.
+type erasureID [16]byte
+
+const erasurePrefix = "era_"
+
+var erasureText = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+func newErasureID(random io.Reader, now time.Time) (id erasureID, err error) {
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], millis(now))
+	copy(id[:6], ms[2:])
+	_, err = io.ReadFull(random, id[6:])
+	return id, err
+}
+
+func (id erasureID) String() string {
+	return erasurePrefix + strings.ToLower(erasureText.EncodeToString(id[:]))
+}
+
+func parseErasureID(s string) (id erasureID, ok bool) {
+	text, ok := strings.CutPrefix(s, erasurePrefix)
+	if !ok || text != strings.ToLower(text) {
+		return id, false
+	}
+	b, err := erasureText.DecodeString(strings.ToUpper(text))
+	if err != nil || len(b) != len(id) {
+		return id, false
+	}
+	copy(id[:], b)
+	return id, id.String() == s // one spelling only
+}
+
+// Erase destroys a subject: in one transaction its key, body, large values and index rows go, its tokens become
+// markers and a tombstone takes its place. It returns the signed level 1 certificate once the tombstone is in the
+// erasure ledger. The key service is not needed.
+func (v *Vault) Erase(ctx context.Context, call Call, subject string) ([]byte, error) {
+	return v.erase(ctx, call, subject, "")
+}
+
+// EraseField destroys one field of a subject, its tokens and its index row, and returns the certificate.
+func (v *Vault) EraseField(ctx context.Context, call Call, subject, field string) ([]byte, error) {
+	if !tokenizer.ValidField(field) {
+		return nil, ErrUnknownField
+	}
+	return v.erase(ctx, call, subject, field)
+}
+
+func (v *Vault) erase(ctx context.Context, call Call, subject, field string) (certificate []byte, err error) {
+	if err := checkSubjectID(subject); err != nil {
+		return nil, err
+	}
+	sid := v.keys.SID(subject)
+	release, err := v.turns.take(ctx, sid)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	err = attempt(ctx, func() (err error) {
+		certificate, err = v.tryErase(ctx, call, sid, field)
+		return err
+	})
+	return certificate, err
+}
+
+func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field string) ([]byte, error) {
+	rec := v.record(call, policy.Erase)
+	var s *subject
+	var r *replay
+	var refusal *Error
+	var epoch uint64
+	err := v.store.View(ctx, func(tx store.ReadTx) (err error) {
+		if _, refusal, err = v.admitIn(tx, rec, call, policy.Erase); err != nil || refusal != nil {
+			return err
+		}
+		if r, err = v.replayOf(tx, call); err != nil {
+			return err
+		}
+		epoch = v.keys.Epoch()
+		all, err := v.load(tx, []keys.SID{sid}, nil)
+		if err == nil {
+			s = all[0]
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if refusal == nil && r != nil && r.seen {
+		return v.replayErase(ctx, rec, sid, field, r)
+	}
+	if refusal == nil {
+		refusal = s.cannotErase(field)
+	}
+	rec.item(&sid, field, "", "", refusal)
+	if refusal != nil {
+		return nil, rec.refuse(ctx, refusal)
+	}
+	if err := v.ledger.Ready(); err != nil {
+		return nil, ErrStoreUnavailable.saying("the erasure ledger cannot be written, so nothing was erased; free disk space or mend the ledger file").because(err)
+	}
+
+	id, err := newErasureID(v.random, v.now())
+	if err != nil {
+		return nil, err
+	}
+	t := v.placed(tombstone{what: tombSubject, sid: sid, field: field, n: uint64(s.key.DEKVersion), day: day(v.now())})
+	what := "subject"
+	if field != "" {
+		t.what, t.n, what = tombField, s.body.field(field).recVer, "field"
+	}
+	index, err := rec.commit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := v.cert.sign(Certificate{
+		Erasure: id.String(), Level: 1, Instance: v.keys.Instance().String(), What: what,
+		SubjectDigest: v.subjectDigest(sid).String(), Field: field, ErasedAt: v.now().UTC().Truncate(time.Millisecond),
+		Version: t.n, Bucket: t.b, Generation: t.g, Partition: t.x, PartitionGen: t.h, Epoch: epoch, KMS: v.kms.Name(),
+		AuditIndex: index, Claim: claimLevel1, NotClaimed: notClaimed(v.kms.Name()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := v.commitErasure(ctx, s, t, id, certificate, r); err != nil {
+		return nil, err
+	}
+	if field == "" {
+		v.deks.Forget(s.ref())
+	}
+	return certificate, nil
+}
+
+// cannotErase says why there is nothing to erase, or nil.
+func (s *subject) cannotErase(field string) *Error {
+	if !s.exists() {
+		return s.missing()
+	}
+	if field == "" {
+		return nil
+	}
+	switch f := s.body.field(field); {
+	case f == nil:
+		return ErrNotFound.saying("the subject has no such field").on(field, "")
+	case !f.present():
+		return ErrFieldErased.on(field, "")
+	}
+	return nil
+}
+
+// commitErasure writes the erasure and its certificate, then waits for the ledger.
+func (v *Vault) commitErasure(ctx context.Context, s *subject, t tombstone, id erasureID, certificate []byte, r *replay) error {
+	var fieldEdit *sealedEdit
+	if t.what == tombField {
+		e := &edit{subject: s}
+		e.remove(v, t.field)
+		var err error
+		if fieldEdit, err = v.sealEdit(e); err != nil {
+			return err
+		}
+	}
+	var memory []byte
+	if r != nil {
+		var err error
+		if memory, err = v.sealReplay(r, id[:]); err != nil {
+			return err
+		}
+	}
+	var buried []ledger.Entry
+	err := v.store.Update(ctx, func(tx store.Tx) (err error) {
+		if fieldEdit != nil {
+			err = v.write(tx, fieldEdit)
+		} else {
+			err = v.destroy(tx, s)
+		}
+		if err != nil {
+			return err
+		}
+		if buried, err = bury(tx, []tombstone{t}); err != nil {
+			return err
+		}
+		if err := tx.Create(store.Tombstones, erasureRow(id[:]), append([]byte{1}, certificate...)); err != nil {
+			return err
+		}
+		if memory != nil {
+			return v.remember(tx, r, memory)
+		}
+		return nil
+	})
+	if err != nil || len(buried) == 0 {
+		return err
+	}
+	return v.flushLedger(ctx)
+}
+
+// destroy removes all rows of a subject but the tombstone that the caller writes.
+func (v *Vault) destroy(tx store.Tx, s *subject) error {
+	if err := v.unchanged(tx, s); err != nil {
+		return err
+	}
+	if err := v.checkBucket(tx, s.sid.Bucket(), true); err != nil {
+		return err
+	}
+	if err := tx.Delete(store.Subjects, keys.SubjectKeyRow(s.sid)); err != nil {
+		return err
+	}
+	if err := tx.Delete(store.Subjects, keys.SubjectBodyRow(s.sid)); err != nil {
+		return err
+	}
+	var leaves []indexChange
+	for i := range s.body.fields {
+		f := &s.body.fields[i]
+		if f.present() && f.large() {
+			if err := tx.Delete(store.Subjects, keys.SubjectValueRow(s.sid, f.name)); err != nil {
+				return err
+			}
+		}
+		if f.ikVer > 0 {
+			leaves = append(leaves, indexChange{f.p, false})
+		}
+	}
+	var dead []deadToken
+	for i := range s.body.tokens {
+		dead = append(dead, deadToken{v.keys.TokenRowKey(s.body.tokens[i].text), keys.SubjectErased})
+	}
+	if err := v.markTokens(tx, dead); err != nil {
+		return err
+	}
+	return v.reindex(tx, s.sid, leaves)
+}
+
+// replayErase answers a repeated erasure with the certificate of the first time.
+func (v *Vault) replayErase(ctx context.Context, rec *record, sid keys.SID, field string, r *replay) ([]byte, error) {
+	if len(r.pointers) != len(erasureID{}) {
+		return nil, ErrCorrupt
+	}
+	rec.item(&sid, field, "", "", nil)
+	if _, err := rec.commit(ctx); err != nil {
+		return nil, err
+	}
+	return v.certificate(ctx, erasureID(r.pointers))
+}
+
+// Erasure returns the certificate of one erasure.
+func (v *Vault) Erasure(ctx context.Context, call Call, id string) ([]byte, error) {
+	rec := v.record(call, policy.Certificates)
+	if _, err := v.admit(ctx, rec, call, policy.Certificates); err != nil {
+		return nil, err
+	}
+	parsed, ok := parseErasureID(id)
+	if !ok {
+		return nil, rec.refuse(ctx, ErrNotFound.saying("there is no erasure with that id"))
+	}
+	if _, err := rec.commit(ctx); err != nil {
+		return nil, err
+	}
+	return v.certificate(ctx, parsed)
+}
+
+func (v *Vault) certificate(ctx context.Context, id erasureID) (out []byte, err error) {
+	err = v.store.View(ctx, func(tx store.ReadTx) error {
+		row, err := tx.Get(store.Tombstones, erasureRow(id[:]))
+		if errors.Is(err, store.ErrNotFound) {
+			return ErrNotFound.saying("there is no erasure with that id")
+		}
+		if err == nil {
+			out, err = certificateOf(row)
+		}
+		return err
+	})
+	return out, storeError(err)
+}
+
+func certificateOf(row []byte) ([]byte, error) {
+	if len(row) < 2 || row[0] != 1 {
+		return nil, fmt.Errorf("certificate: %w", ErrCorrupt)
+	}
+	return append([]byte(nil), row[1:]...), nil
+}
+
+// Erasures lists certificates, oldest first.
+func (v *Vault) Erasures(ctx context.Context, call Call, page Page) (out [][]byte, next string, err error) {
+	rec := v.record(call, policy.Certificates)
+	if _, err := v.admit(ctx, rec, call, policy.Certificates); err != nil {
+		return nil, "", err
+	}
+	limit, err := page.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	from := []byte{'e'}
+	if page.Cursor != "" {
+		id, ok := parseErasureID(page.Cursor)
+		if !ok {
+			return nil, "", errCursor
+		}
+		from = append(erasureRow(id[:]), 0)
+	}
+	if _, err := rec.commit(ctx); err != nil {
+		return nil, "", err
+	}
+	var last erasureID
+	err = v.store.View(ctx, func(tx store.ReadTx) error {
+		out, next = nil, ""
+		err := tx.Scan(store.Tombstones, from, []byte{'e' + 1}, func(key, row []byte) error {
+			if len(key) != 1+len(last) {
+				return ErrCorrupt
+			}
+			if len(out) == limit {
+				next = last.String()
+				return errStop
+			}
+			copy(last[:], key[1:])
+			c, err := certificateOf(row)
+			out = append(out, c)
+			return err
+		})
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		return err
+	})
+	return out, next, storeError(err)
+}

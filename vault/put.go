@@ -1,0 +1,187 @@
+package vault
+
+import (
+	"context"
+
+	"github.com/cloakroom-io/cloakroom/keys"
+	"github.com/cloakroom-io/cloakroom/policy"
+	"github.com/cloakroom-io/cloakroom/store"
+)
+
+// Put sets the named fields of a subject, all or none, and leaves the others. It makes the subject where it is
+// absent; an erased one only with Recreate.
+func (v *Vault) Put(ctx context.Context, call Call, req PutRequest) (PutResult, error) {
+	return v.put(ctx, call, policy.Put, req)
+}
+
+// Patch is Put for a subject that exists; it can also remove fields.
+func (v *Vault) Patch(ctx context.Context, call Call, req PutRequest) (PutResult, error) {
+	return v.put(ctx, call, policy.Patch, req)
+}
+
+func (v *Vault) put(ctx context.Context, call Call, action policy.Action, req PutRequest) (out PutResult, err error) {
+	if err := checkSubjectID(req.Subject); err != nil {
+		return out, err
+	}
+	if len(req.Fields) > maxFields {
+		return out, ErrMalformed.saying("more fields than a subject can hold")
+	}
+	release, err := v.turns.take(ctx, v.keys.SID(req.Subject))
+	if err != nil {
+		return out, err
+	}
+	defer release()
+	err = attempt(ctx, func() (err error) {
+		out, err = v.tryPut(ctx, call, action, req)
+		return err
+	})
+	return out, err
+}
+
+func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req PutRequest) (PutResult, error) {
+	var out PutResult
+	rec := v.record(call, action)
+	sid := v.keys.SID(req.Subject)
+	s, p, r, refusal, err := v.readForPut(ctx, rec, call, action, req, sid)
+	if err != nil {
+		return out, err
+	}
+	if refusal == nil && !s.exists() {
+		if action == policy.Patch || r != nil && r.seen || s.tomb != nil && !req.Recreate {
+			refusal = s.missing()
+		}
+	}
+	if refusal != nil {
+		rec.item(&sid, "", "", "", refusal)
+		return out, rec.refuse(ctx, refusal)
+	}
+	writes, err := v.validateFields(p, action, req, &out)
+	if err != nil {
+		return out, err
+	}
+	if r != nil && r.seen {
+		return v.replayPut(ctx, rec, s, r, writes, out)
+	}
+	e, err := v.editOf(ctx, s, req, writes)
+	if err != nil {
+		return out, err
+	}
+	out.Created = e.created
+	for i, w := range writes {
+		if req.Fields[i].Remove {
+			if e.remove(v, req.Fields[i].Field) {
+				rec.item(&sid, req.Fields[i].Field, "", "", nil)
+			}
+			continue
+		}
+		if err := e.set(v, w); err != nil {
+			return out, err
+		}
+		token, err := e.token(v, w.def.Name, "")
+		if err != nil {
+			return out, err
+		}
+		rec.item(&sid, w.def.Name, token.Reveal(), "", nil)
+		out.Tokens = append(out.Tokens, FieldToken{w.def.Name, token})
+	}
+	if len(rec.event.Items) == 0 {
+		rec.item(&sid, "", "", "", nil)
+	}
+	c, err := v.seal([]*edit{e}, r, []byte{flag(e.created)})
+	if err != nil {
+		return out, err
+	}
+	if _, err := rec.commit(ctx); err != nil {
+		return out, err
+	}
+	return out, v.commit(ctx, c)
+}
+
+// readForPut is step one and two of a put.
+func (v *Vault) readForPut(ctx context.Context, rec *record, call Call, action policy.Action, req PutRequest, sid keys.SID) (s *subject, p *policyInForce, r *replay, refusal *Error, err error) {
+	named := map[string]bool{}
+	for _, f := range req.Fields {
+		named[f.Field] = true
+	}
+	err = v.store.View(ctx, func(tx store.ReadTx) error {
+		if p, refusal, err = v.admitIn(tx, rec, call, action); err != nil || refusal != nil {
+			return err
+		}
+		if r, err = v.replayOf(tx, call); err != nil {
+			return err
+		}
+		all, err := v.load(tx, []keys.SID{sid}, func(_ int, field string) bool { return named[field] })
+		if err == nil {
+			s = all[0]
+		}
+		return err
+	})
+	return s, p, r, refusal, err
+}
+
+// validateFields checks every field before anything is done, so that a put is all or nothing.
+func (v *Vault) validateFields(p *policyInForce, action policy.Action, req PutRequest, out *PutResult) ([]fieldWrite, error) {
+	writes := make([]fieldWrite, len(req.Fields))
+	for i, f := range req.Fields {
+		if f.Remove {
+			if action != policy.Patch {
+				return nil, ErrMalformed.saying("null removes a field, with PATCH only").on(f.Field, "")
+			}
+			if _, ok := p.Field(f.Field); !ok {
+				return nil, ErrUnknownField.on(f.Field, "")
+			}
+			continue
+		}
+		w, err := v.validate(p, f.Field, f.Value, f.Source, f.Authorization)
+		if err != nil {
+			return nil, err
+		}
+		for _, rule := range w.canonical.Warnings {
+			out.Warnings = append(out.Warnings, Warning{f.Field, rule})
+		}
+		writes[i] = w
+	}
+	return writes, nil
+}
+
+// editOf opens the subject for change. Removing fields needs no data key, so that it works while the key service is away.
+func (v *Vault) editOf(ctx context.Context, s *subject, req PutRequest, writes []fieldWrite) (*edit, error) {
+	sets := false
+	for _, f := range req.Fields {
+		sets = sets || !f.Remove
+	}
+	if s.exists() && !sets {
+		return &edit{subject: s}, nil
+	}
+	edits, errs, err := v.edits(ctx, []*subject{s}, []string{req.Subject})
+	if err != nil {
+		return nil, err
+	}
+	if errs[0] != nil {
+		return nil, ErrKeyService.because(errs[0])
+	}
+	return edits[0], nil
+}
+
+// replayPut answers a repeated put from what stands now.
+func (v *Vault) replayPut(ctx context.Context, rec *record, s *subject, r *replay, writes []fieldWrite, out PutResult) (PutResult, error) {
+	if len(r.pointers) != 1 {
+		return out, ErrCorrupt
+	}
+	out.Created = r.pointers[0] == 1
+	for _, w := range writes {
+		if w.def.Name == "" {
+			continue // a removal
+		}
+		text, ok := s.body.standing(w.def.Name, "", 0)
+		if !ok {
+			rec.item(&s.sid, w.def.Name, "", "", ErrFieldErased)
+			return out, rec.refuse(ctx, ErrFieldErased.on(w.def.Name, ""))
+		}
+		token := FieldToken{w.def.Name, newText(text)}
+		rec.item(&s.sid, w.def.Name, text, "", nil)
+		out.Tokens = append(out.Tokens, token)
+	}
+	_, err := rec.commit(ctx)
+	return out, err
+}

@@ -1,0 +1,195 @@
+package vault
+
+import (
+	"context"
+	"slices"
+
+	"github.com/cloakroom-io/cloakroom/internal/secret"
+	"github.com/cloakroom-io/cloakroom/keys"
+	"github.com/cloakroom-io/cloakroom/policy"
+	"github.com/cloakroom-io/cloakroom/store"
+	"github.com/cloakroom-io/cloakroom/tokenizer"
+)
+
+// lookedUp is a token's row, opened.
+type lookedUp struct {
+	text  string
+	key   [16]byte
+	row   keys.TokenRow
+	known bool // row is set
+	err   *Error
+}
+
+// lookUp opens the rows of tokens; markers and strangers become errors.
+func (v *Vault) lookUp(tx store.ReadTx, tokens []secret.Text) ([]lookedUp, error) {
+	now := millis(v.now())
+	out := make([]lookedUp, len(tokens))
+	var rows [][]byte
+	var at []int
+	for i, t := range tokens {
+		out[i].text = t.Reveal()
+		if _, err := tokenizer.ParseToken(out[i].text); err != nil {
+			out[i].err = ErrTokenMalformed
+			continue
+		}
+		out[i].key = v.keys.TokenRowKey(out[i].text)
+		rows, at = append(rows, out[i].key[:]), append(at, i)
+	}
+	values, err := tx.GetMulti(store.Tokens, rows)
+	if err != nil {
+		return nil, err
+	}
+	for j, i := range at {
+		o := &out[i]
+		o.row, o.known, o.err = v.openToken(o.key, values[j], now)
+	}
+	return out, nil
+}
+
+// state is what a caller is told of a token. A dead one tells its state alone; one that cannot be told of at all, an error.
+func (l *lookedUp) state() TokenState {
+	out := TokenState{}
+	if l.known {
+		out.Field, out.Audience, out.Format = l.row.Field, l.row.Audience, "opaque"
+		out.SingleUse = l.row.Flags&keys.TokenSingleUse != 0
+		if l.row.Expiry != 0 {
+			out.Expires = fromMillis(l.row.Expiry)
+		}
+	}
+	switch l.err {
+	case nil:
+		out.State = "active"
+	case ErrTokenExpired:
+		out.State = "expired"
+	case ErrTokenUsed:
+		out.State = "used"
+	case ErrTokenRevoked:
+		out.State = "revoked"
+	case ErrSubjectErased:
+		out.State = "subject_erased"
+	case ErrFieldErased:
+		out.State = "field_erased"
+	default:
+		out.Err = l.err
+	}
+	return out
+}
+
+func (l *lookedUp) note(rec *record) {
+	var sid *keys.SID
+	if l.known {
+		sid = &l.row.SID
+	}
+	rec.item(sid, l.row.Field, l.text, "", l.err)
+}
+
+// Inspect tells of tokens without their values, in the order given.
+func (v *Vault) Inspect(ctx context.Context, call Call, tokens []secret.Text) ([]TokenState, error) {
+	if len(tokens) > MaxItems {
+		return nil, ErrMalformed.saying("at most 1000 tokens in one call; send more calls")
+	}
+	rec := v.record(call, policy.Inspect)
+	found, err := v.admitTokens(ctx, rec, call, policy.Inspect, tokens)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]TokenState, len(found))
+	for i := range found {
+		out[i] = found[i].state()
+		found[i].note(rec)
+	}
+	if _, err := rec.commit(ctx); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (v *Vault) admitTokens(ctx context.Context, rec *record, call Call, action policy.Action, tokens []secret.Text) (found []lookedUp, err error) {
+	var refusal *Error
+	err = v.store.View(ctx, func(tx store.ReadTx) (err error) {
+		if _, refusal, err = v.admitIn(tx, rec, call, action); err != nil || refusal != nil {
+			return err
+		}
+		if _, err := v.replayOf(tx, call); err != nil { // ending a token twice is ending it once: only a mismatch matters
+			return err
+		}
+		found, err = v.lookUp(tx, tokens)
+		return err
+	})
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if refusal != nil {
+		return nil, rec.refuse(ctx, refusal)
+	}
+	return found, nil
+}
+
+// Revoke ends tokens for good, in the order given; one that is dead already stays as it is. No data key is needed.
+func (v *Vault) Revoke(ctx context.Context, call Call, tokens []secret.Text) (out []TokenState, err error) {
+	if len(tokens) > MaxItems {
+		return nil, ErrMalformed.saying("at most 1000 tokens in one call; send more calls")
+	}
+	err = attempt(ctx, func() (err error) {
+		out, err = v.tryRevoke(ctx, call, tokens)
+		return err
+	})
+	return out, err
+}
+
+func (v *Vault) tryRevoke(ctx context.Context, call Call, tokens []secret.Text) ([]TokenState, error) {
+	rec := v.record(call, policy.Revoke)
+	found, err := v.admitTokens(ctx, rec, call, policy.Revoke, tokens)
+	if err != nil {
+		return nil, err
+	}
+	var sids []keys.SID
+	doomed := map[string]bool{}
+	out := make([]TokenState, len(found))
+	for i := range found {
+		f := &found[i]
+		out[i] = f.state()
+		f.note(rec)
+		if f.err == nil {
+			out[i].State = "revoked"
+			doomed[f.text] = true
+			if !slices.Contains(sids, f.row.SID) {
+				sids = append(sids, f.row.SID)
+			}
+		}
+	}
+	release, err := v.turns.take(ctx, sids...)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var subjects []*subject
+	var r *replay
+	err = v.store.View(ctx, func(tx store.ReadTx) (err error) {
+		if r, err = v.replayOf(tx, call); err != nil {
+			return err
+		}
+		subjects, err = v.load(tx, sids, nil)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var edits []*edit
+	for _, s := range subjects {
+		if !s.exists() {
+			return nil, store.ErrConflict // erased since it was looked up
+		}
+		e := &edit{subject: s}
+		e.endTokens(v, keys.TokenRevoked, func(t *bodyToken) bool { return doomed[t.text] })
+		edits = append(edits, e)
+	}
+	c, err := v.seal(edits, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := rec.commit(ctx); err != nil {
+		return nil, err
+	}
+	return out, v.commit(ctx, c)
+}
