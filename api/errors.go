@@ -42,6 +42,7 @@ func meanings() map[wire.Code]meaning {
 		wire.UnsupportedFormat:    {status: http.StatusUnprocessableEntity, title: "Unsupported token format"},
 		wire.BudgetExceeded:       {status: http.StatusTooManyRequests, title: "Budget exceeded"},
 		wire.RateLimited:          {status: http.StatusTooManyRequests, title: "Rate limited"},
+		wire.DataCorrupt:          {status: http.StatusInternalServerError, title: "Stored data is damaged"},
 		wire.InternalError:        {status: http.StatusInternalServerError, title: "Internal error"},
 
 		wire.KeyServiceUnavailable: {status: http.StatusServiceUnavailable, title: "Key service unavailable"},

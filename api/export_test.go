@@ -47,3 +47,20 @@ func NewFailing(cfg Config, err error) *gin.Engine {
 		{method: "PUT", path: "/fail", admit: openToAll, change: true, handle: fail},
 	})
 }
+
+// Route is what a test may know of a route.
+type Route struct {
+	Method, Path string
+	Query        []string
+	TakesBody    bool
+	Change, Open bool
+}
+
+// Routes returns all routes of New.
+func Routes() []Route {
+	var out []Route
+	for _, rt := range newService(Config{}).routes() {
+		out = append(out, Route{rt.method, rt.path, rt.query, rt.body != noBody, rt.change, rt.admit == openToAll})
+	}
+	return out
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -174,7 +173,7 @@ func (x *exchange) call() (vault.Call, error) {
 		return call, nil
 	}
 	if len(keys) > 1 || !printable(keys[0], 128) {
-		return call, malformed("Idempotency-Key is one header of 1 to 128 printable ASCII characters")
+		return call, malformed("Idempotency-Key is one header of 1 to 128 printable ASCII characters without spaces")
 	}
 	call.Idempotency = &vault.Idempotency{
 		Key:     keys[0],
@@ -183,12 +182,13 @@ func (x *exchange) call() (vault.Call, error) {
 	return call, nil
 }
 
+// printable reports whether s has 1 to longest visible ASCII characters.
 func printable(s string, longest int) bool {
 	if len(s) == 0 || len(s) > longest {
 		return false
 	}
 	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
+		if s[i] < '!' || s[i] > '~' {
 			return false
 		}
 	}
@@ -258,7 +258,7 @@ func (x *exchange) fail(err error) {
 	p.RequestID = x.id
 	x.code = p.Code
 	if p.Status >= http.StatusInternalServerError {
-		x.s.log.Error("request failed", "request_id", x.id, "route", x.rt.path, "code", string(p.Code), "cause", errors.Unwrap(err))
+		x.s.log.Error("request failed", "request_id", x.id, "route", x.rt.path, "code", string(p.Code), "cause", cause(err))
 	}
 	h := x.c.Writer.Header()
 	switch p.Status {
@@ -276,6 +276,14 @@ func (x *exchange) fail(err error) {
 		x.s.log.Error("a problem cannot be encoded", "request_id", x.id, "code", string(p.Code))
 	}
 	x.send(p.Status, valueProblem)
+}
+
+// cause is what lies below a failure, for the log; the failure itself is told by its code.
+func cause(err error) error {
+	if f, ok := err.(*fault); ok {
+		return f.cause
+	}
+	return vault.AsError(err).Unwrap()
 }
 
 // panicked answers 500, or reports that an answer has begun already and the connection must be cut. What was thrown may

@@ -1,72 +1,36 @@
 package api_test
 
 import (
-	"context"
-	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/cloakroom-io/cloakroom/api"
-	"github.com/cloakroom-io/cloakroom/audit"
-	"github.com/cloakroom-io/cloakroom/keys/local"
-	"github.com/cloakroom-io/cloakroom/policy"
-	"github.com/cloakroom-io/cloakroom/store/bolt"
-	"github.com/cloakroom-io/cloakroom/vault"
-	"github.com/cloakroom-io/cloakroom/vault/ledger"
+	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
 
-// house is a whole installation in a temporary folder, with one credential per role of the starter policy.
+// house is a whole installation behind a listener, with one credential per role of the starter policy.
 type house struct {
 	*httptest.Server
 	t    testing.TB
 	log  *logbook
 	keys map[string]string // role -> credential
 	api  http.Handler
-	kms  *local.Keyring
 }
 
-func newHouse(t testing.TB) *house {
-	t.Helper()
-	ctx, dir := context.Background(), t.TempDir()
-	h := &house{t: t, log: &logbook{}, keys: map[string]string{}}
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	st, err := bolt.Open(filepath.Join(dir, "store"), bolt.Options{})
-	check(err)
-	t.Cleanup(func() { check(st.Close()) })
-	h.kms, err = local.Open(filepath.Join(dir, "keyring"), local.Options{Create: true, Logger: h.log.logger()})
-	check(err)
-	t.Cleanup(func() { check(h.kms.Close()) })
+func newHouse(t testing.TB) *house { return newHouseWith(t, vaulttest.Options{}) }
 
-	setup := vault.InitConfig{Policy: policy.Starter(), Random: rand.Reader, Now: time.Now()}
-	for _, role := range []string{"app", "support", "officer", "operator"} {
-		c, err := vault.Mint(rand.Reader, role, role)
-		check(err)
-		setup.Credentials = append(setup.Credentials, c)
-		h.keys[role] = c.Key.Reveal()
+func newHouseWith(t testing.TB, opt vaulttest.Options) *house {
+	t.Helper()
+	h := &house{t: t, log: &logbook{}, keys: map[string]string{}}
+	opt.Logger = h.log.logger()
+	in := vaulttest.Open(t, t.TempDir(), opt)
+	for role, key := range in.Key {
+		h.keys[role] = key.Reveal()
 	}
-	check(vault.Init(ctx, st, h.kms, setup))
-	open, err := vault.Unlock(ctx, st, h.kms)
-	check(err)
-	log, err := audit.Open(filepath.Join(dir, "audit"), audit.Options{Signer: open.Signer("audit")})
-	check(err)
-	t.Cleanup(func() { check(log.Close()) })
-	led, err := ledger.Open(filepath.Join(dir, "ledger"), open.Signer("ledger"), ledger.Options{Instance: open.Instance})
-	check(err)
-	t.Cleanup(func() { check(led.Close()) })
-	v, err := vault.New(ctx, vault.Config{Store: st, KMS: h.kms, Unlocked: open, Audit: log, Ledger: led, Logger: h.log.logger()})
-	check(err)
-	t.Cleanup(v.Close)
-	h.api = api.New(api.Config{Vault: v, Logger: h.log.logger()})
+	h.api = api.New(api.Config{Vault: in.Vault, Logger: h.log.logger()})
 	h.Server = serve(t, h.api)
 	return h
 }

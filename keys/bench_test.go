@@ -43,7 +43,10 @@ func BenchmarkHierarchy(b *testing.B) {
 		{"OpenIndexRow", func() error { _, err := h.OpenIndexRow(index, sealedIndex); return err }},
 		{"OpenRecord64", func() error { _, _, err := OpenRecord(testKey(2), c, record); return err }},
 		{"OpenRecord64GCM", func() error { _, _, err := OpenRecord(testKey(2), c, gcm); return err }},
-		{"SealRecord64", func() error { _, err := SealRecord(rand.Reader, testKey(2), c, 1, 1, XChaCha20Poly1305, value); return err }},
+		{"SealRecord64", func() error {
+			_, err := SealRecord(rand.Reader, testKey(2), c, 1, 1, XChaCha20Poly1305, value)
+			return err
+		}},
 		{"Load", func() error { _, err := Load(testInstance(1), DefaultLog2P, Root{Epoch: 1}, er, rows); return err }},
 	} {
 		b.Run(bc.name, func(b *testing.B) {

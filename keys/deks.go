@@ -40,7 +40,7 @@ type DEKs struct {
 
 // DEKOptions are the settings of a DEKs. Zero values give the defaults.
 type DEKOptions struct {
-	Entries  int              // keys kept at most, 100 bytes each; default 100,000
+	Entries  int              // keys kept at most, about 130 bytes each; default 100,000
 	TTL      time.Duration    // how long a key is used after the key service gave it; wiped at most a quarter later; default 60 s
 	MaxBatch int              // items of one call to the key service; default 500
 	Workers  int              // batches under way at once; default 4

@@ -187,6 +187,11 @@ func TestCacheKeyIsTheWholeReference(t *testing.T) {
 			t.Errorf("mixed reference %d: %v", i, o.Err)
 		}
 	}
+	for w := range kms.asked {
+		if len(w) == 0 || len(w) > MaxWrapped {
+			t.Errorf("the key service was asked for %d bytes", len(w))
+		}
+	}
 }
 
 func TestTTLCountsFromTheAnswer(t *testing.T) {
@@ -313,6 +318,41 @@ func TestColdCallersShareBatches(t *testing.T) {
 		}
 		if len(kms.asked) != 500 || len(d.pending) != 0 || d.workers != 0 {
 			t.Errorf("%d asked for, %d pending, %d workers", len(kms.asked), len(d.pending), d.workers)
+		}
+	})
+}
+
+// A key that comes between a caller's look and its boarding is not asked for again.
+func TestBoardLooksAgain(t *testing.T) {
+	d := NewDEKs(&fakeKMS{}, testInstance(1), DEKOptions{})
+	defer d.Close()
+	want := refs(1, 1)
+	digest, _ := d.digest(nil, want[0])
+	looked := 0
+	flights := d.board(want, []dekDigest{digest}, []int{0}, func(int) bool { looked++; return true })
+	if looked != 1 || flights[0] != nil || len(d.pending) != 0 || len(d.queue) != 0 {
+		t.Errorf("looked %d times, flight %v", looked, flights[0] != nil)
+	}
+}
+
+func TestFlightsAreWiped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := &fakeKMS{release: make(chan struct{})}
+		d := NewDEKs(kms, testInstance(1), DEKOptions{})
+		defer d.Close()
+		var done sync.WaitGroup
+		for range 3 {
+			done.Go(func() { unwrapOne(d, 1) })
+		}
+		synctest.Wait()
+		digest, _ := d.digest(nil, refs(1, 1)[0])
+		d.mu.Lock()
+		f := d.pending[digest]
+		d.mu.Unlock()
+		close(kms.release)
+		done.Wait()
+		if !f.done || f.err != nil || f.key != [keySize]byte{} {
+			t.Errorf("landed %v, %v, with a key left behind %v", f.done, f.err, f.key != [keySize]byte{})
 		}
 	})
 }

@@ -80,12 +80,7 @@ func (h *Hierarchy) OpenIndexRow(rowKey [17]byte, value []byte) (IndexRow, error
 	in := reader{b: plain}
 	var row IndexRow
 	copy(row.P[:], in.take(len(row.P)))
-	// The count is checked against what is there before it decides how much is allocated.
-	n := int(in.u16())
-	if in.bad || n*len(SID{}) != len(in.b) {
-		return IndexRow{}, fmt.Errorf("index row: %w", ErrCorrupt)
-	}
-	row.SIDs = make([]SID, n)
+	row.SIDs = make([]SID, in.u16())
 	for i := range row.SIDs {
 		copy(row.SIDs[i][:], in.take(len(SID{})))
 	}

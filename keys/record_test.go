@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
 	"strings"
 	"testing"
 
@@ -122,12 +123,35 @@ func TestRecordIsStrict(t *testing.T) {
 		{"flags", craft(1, 1, plain(64, 5, "value")), false},
 		{"no plaintext at all", craft(1, 0, nil), false},
 	} {
+		if _, err := ParseRecordHeader(tc.record); tc.good && err != nil {
+			t.Errorf("%s: header: %v", tc.name, err)
+		}
 		t.Run(tc.name, func(t *testing.T) {
 			_, _, err := OpenRecord(dek, c, tc.record)
 			if tc.good && err != nil || !tc.good && !errors.Is(err, ErrCorrupt) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A record whose length is none that its class can have is refused before any key is asked for.
+func TestRecordHeaderKnowsItsLength(t *testing.T) {
+	dek, c := testKey(1), RecordContext{Field: "f"}
+	for _, tc := range []struct {
+		class PaddingClass
+		sizes []int
+	}{
+		{Pad64, []int{64}}, {Pad256, []int{256}}, {Pad1024, []int{1024}}, {PadMe, []int{1088, 1152, 2048, padme(lengthSize + MaxValue)}},
+	} {
+		record := must[[]byte](t)(SealRecord(stream(1), dek, c, 1, 1, XChaCha20Poly1305, secret.Bytes{}))
+		record[16] = byte(tc.class)
+		for _, size := range []int{-1, 0, 63, 64, 65, 255, 256, 1023, 1024, 1025, 1087, 1088, 1089, 1152, 2048, padme(lengthSize + MaxValue), padme(lengthSize+MaxValue) + 1<<18} {
+			_, err := ParseRecordHeader(append(record[:recordCiphertext:recordCiphertext], make([]byte, size+tagSize)...))
+			if good := slices.Contains(tc.sizes, size); good != (err == nil) {
+				t.Errorf("class %d, %d bytes: %v", tc.class, size, err)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package keys
 
 import (
 	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 )
 
@@ -66,9 +68,11 @@ func (h *Hierarchy) IndexInput(field string, normaliser uint16, canonical string
 	defer h.done()
 	key := h.index.expand("cloakroom/field/1\x00" + field)
 	defer clear(key[:])
-	return newMAC(&key).with(func(in []byte) []byte {
-		return append(binary.BigEndian.AppendUint16(in, normaliser), canonical...)
-	})
+	in := append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(canonical)), normaliser), canonical...)
+	defer clear(in)
+	m := hmac.New(sha256.New, key[:])
+	m.Write(in)
+	return [32]byte(m.Sum(nil))
 }
 
 // Signer returns the signing key of a purpose ("certificate", "audit", "ledger"); its seed is

@@ -114,9 +114,10 @@ var (
 // newer one.
 func VerifyCertificate(certificate []byte, publicKey string) (Certificate, error) {
 	var cert Certificate
-	id, key, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(publicKey), certificateKeyPrefix), "+")
-	public, err := base64.StdEncoding.DecodeString(key)
-	if !ok || err != nil || len(public) != ed25519.PublicKeySize || keyID(public) != id {
+	line, prefixed := strings.CutPrefix(strings.TrimSpace(publicKey), certificateKeyPrefix)
+	id, key, ok := strings.Cut(line, "+")
+	public, err := base64.StdEncoding.Strict().DecodeString(key)
+	if !prefixed || !ok || err != nil || len(public) != ed25519.PublicKeySize || keyID(public) != id {
 		return cert, ErrCertificateKey
 	}
 	if len(certificate) > 1<<20 {
@@ -128,8 +129,9 @@ func VerifyCertificate(certificate []byte, publicKey string) (Certificate, error
 	if cert.KeyID != id {
 		return cert, fmt.Errorf("%w: it names %q", ErrCertificateOtherKey, cert.KeyID)
 	}
+	// One spelling only: base64 leaves bits of its last character unused, and decoders pass over line breaks.
 	signature, err := base64.StdEncoding.DecodeString(cert.Signature)
-	if err != nil {
+	if err != nil || base64.StdEncoding.EncodeToString(signature) != cert.Signature {
 		return cert, ErrCertificateSignature
 	}
 	// What was signed is the text as it stands, less the signature: going through the struct would let two

@@ -9,7 +9,6 @@ import (
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/store"
-	"github.com/cloakroom-io/cloakroom/vault/ledger"
 )
 
 // change is everything that one transaction writes, sealed beforehand: the callback only compares and puts.
@@ -25,12 +24,18 @@ type sealedEdit struct {
 	tokens, values  []keys.Row
 }
 
-// seal turns edits into rows. Edits that changed nothing fall out.
+// seal turns edits into rows. Edits that changed nothing fall out. It refuses to replace or remove values while the
+// erasure ledger cannot be written.
 func (v *Vault) seal(edits []*edit, r *replay, pointers []byte) (*change, error) {
 	c := &change{replay: r}
 	for _, e := range edits {
 		if !e.changed {
 			continue
+		}
+		if len(e.tombs) > 0 {
+			if err := v.ledgerReady(); err != nil {
+				return nil, err
+			}
 		}
 		s, err := v.sealEdit(e)
 		if err != nil {
@@ -95,17 +100,16 @@ func (v *Vault) commit(ctx context.Context, c *change) error {
 	if len(c.edits) == 0 && c.memory == nil {
 		return nil
 	}
-	var buried []ledger.Entry
+	var tombs []tombstone
 	err := v.store.Update(ctx, func(tx store.Tx) error {
-		var tombs []tombstone
+		tombs = tombs[:0]
 		for _, s := range c.edits {
 			if err := v.write(tx, s); err != nil {
 				return err
 			}
 			tombs = append(tombs, s.tombs...)
 		}
-		var err error
-		if buried, err = bury(tx, tombs); err != nil {
+		if err := bury(tx, tombs); err != nil {
 			return err
 		}
 		if c.memory != nil {
@@ -113,7 +117,7 @@ func (v *Vault) commit(ctx context.Context, c *change) error {
 		}
 		return nil
 	})
-	if err != nil || len(buried) == 0 {
+	if err != nil || len(tombs) == 0 {
 		return err
 	}
 	return v.flushLedger(ctx)

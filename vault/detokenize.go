@@ -53,7 +53,10 @@ func (v *Vault) Detokenize(ctx context.Context, call Call, req DetokenizeRequest
 	if _, err := rec.commit(ctx); err != nil {
 		return nil, err
 	}
-	return out, d.spend(ctx, out)
+	if err := d.spend(ctx, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // detokenizing is one batch on its way.
@@ -303,9 +306,9 @@ func (d *detokenizing) spend(ctx context.Context, out []Revealed) error {
 	if len(spent) == 0 {
 		return nil
 	}
-	var late []int
+	late := map[int]*Error{}
 	err := d.v.store.Update(ctx, func(tx store.Tx) error {
-		late = late[:0]
+		clear(late)
 		for _, i := range spent {
 			it := &d.items[i]
 			now, err := tx.Get(store.Tokens, it.key[:])
@@ -313,7 +316,7 @@ func (d *detokenizing) spend(ctx context.Context, out []Revealed) error {
 				return err
 			}
 			if !slices.Equal(now, it.token) {
-				late = append(late, i)
+				late[i] = endedBy(now)
 				continue
 			}
 			if err := d.v.markTokens(tx, []deadToken{{it.key, keys.TokenUsed}}); err != nil {
@@ -322,8 +325,17 @@ func (d *detokenizing) spend(ctx context.Context, out []Revealed) error {
 		}
 		return nil
 	})
-	for _, i := range late {
-		out[i] = Revealed{Field: out[i].Field, Err: ErrTokenUsed}
+	for i, why := range late {
+		out[i] = Revealed{Field: out[i].Field, Err: why}
 	}
 	return storeError(err)
+}
+
+// endedBy says what happened to a token whose row is no longer what was read.
+func endedBy(row []byte) *Error {
+	head, err := keys.ParseTokenRow(row)
+	if err != nil || !head.Gone {
+		return ErrCorrupt
+	}
+	return stateError(head.Marker.State)
 }

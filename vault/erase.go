@@ -14,7 +14,6 @@ import (
 	"github.com/cloakroom-io/cloakroom/policy"
 	"github.com/cloakroom-io/cloakroom/store"
 	"github.com/cloakroom-io/cloakroom/tokenizer"
-	"github.com/cloakroom-io/cloakroom/vault/ledger"
 )
 
 // erasureID is 6 bytes of time (milliseconds since 1970 UTC) and 10 random ones, so that ids sort by time. Its text is
@@ -103,7 +102,7 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, rec.fail(ctx, err)
 	}
 	if refusal == nil && r != nil && r.seen {
 		return v.replayErase(ctx, rec, sid, field, r)
@@ -113,10 +112,17 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 	}
 	rec.item(&sid, field, "", "", refusal)
 	if refusal != nil {
+		if refusal.Is(ErrSubjectErased) || refusal.Is(ErrFieldErased) {
+			// Perhaps this call repeats one that erased and could not write the ledger: "erased" is only said of
+			// what the ledger has.
+			if err := v.flushLedger(ctx); err != nil {
+				return nil, err
+			}
+		}
 		return nil, rec.refuse(ctx, refusal)
 	}
-	if err := v.ledger.Ready(); err != nil {
-		return nil, ErrStoreUnavailable.saying("the erasure ledger cannot be written, so nothing was erased; free disk space or mend the ledger file").because(err)
+	if err := v.ledgerReady(); err != nil {
+		return nil, err
 	}
 
 	id, err := newErasureID(v.random, v.now())
@@ -143,9 +149,6 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 	}
 	if err := v.commitErasure(ctx, s, t, id, certificate, r); err != nil {
 		return nil, err
-	}
-	if field == "" {
-		v.deks.Forget(s.ref())
 	}
 	return certificate, nil
 }
@@ -185,7 +188,6 @@ func (v *Vault) commitErasure(ctx context.Context, s *subject, t tombstone, id e
 			return err
 		}
 	}
-	var buried []ledger.Entry
 	err := v.store.Update(ctx, func(tx store.Tx) (err error) {
 		if fieldEdit != nil {
 			err = v.write(tx, fieldEdit)
@@ -195,7 +197,7 @@ func (v *Vault) commitErasure(ctx context.Context, s *subject, t tombstone, id e
 		if err != nil {
 			return err
 		}
-		if buried, err = bury(tx, []tombstone{t}); err != nil {
+		if err := bury(tx, []tombstone{t}); err != nil {
 			return err
 		}
 		if err := tx.Create(store.Tombstones, erasureRow(id[:]), append([]byte{1}, certificate...)); err != nil {
@@ -206,8 +208,11 @@ func (v *Vault) commitErasure(ctx context.Context, s *subject, t tombstone, id e
 		}
 		return nil
 	})
-	if err != nil || len(buried) == 0 {
+	if err != nil {
 		return err
+	}
+	if t.what == tombSubject {
+		v.deks.Forget(s.ref())
 	}
 	return v.flushLedger(ctx)
 }
@@ -257,6 +262,9 @@ func (v *Vault) replayErase(ctx context.Context, rec *record, sid keys.SID, fiel
 	if _, err := rec.commit(ctx); err != nil {
 		return nil, err
 	}
+	if err := v.flushLedger(ctx); err != nil { // the first time may have failed there
+		return nil, err
+	}
 	return v.certificate(ctx, erasureID(r.pointers))
 }
 
@@ -270,12 +278,17 @@ func (v *Vault) Erasure(ctx context.Context, call Call, id string) ([]byte, erro
 	if !ok {
 		return nil, rec.refuse(ctx, ErrNotFound.saying("there is no erasure with that id"))
 	}
+	out, err := v.certificate(ctx, parsed)
+	if err != nil {
+		return nil, rec.fail(ctx, err)
+	}
 	if _, err := rec.commit(ctx); err != nil {
 		return nil, err
 	}
-	return v.certificate(ctx, parsed)
+	return out, nil
 }
 
+// certificate reads the certificate of one erasure.
 func (v *Vault) certificate(ctx context.Context, id erasureID) (out []byte, err error) {
 	err = v.store.View(ctx, func(tx store.ReadTx) error {
 		row, err := tx.Get(store.Tombstones, erasureRow(id[:]))
@@ -283,15 +296,21 @@ func (v *Vault) certificate(ctx context.Context, id erasureID) (out []byte, err 
 			return ErrNotFound.saying("there is no erasure with that id")
 		}
 		if err == nil {
-			out, err = certificateOf(row)
+			out, err = v.certificateOf(id, row)
 		}
 		return err
 	})
 	return out, storeError(err)
 }
 
-func certificateOf(row []byte) ([]byte, error) {
+// certificateOf returns the certificate in a row. Nothing seals these rows, so it is verified, and that it is the one
+// asked for.
+func (v *Vault) certificateOf(id erasureID, row []byte) ([]byte, error) {
 	if len(row) < 2 || row[0] != 1 {
+		return nil, fmt.Errorf("certificate: %w", ErrCorrupt)
+	}
+	c, err := VerifyCertificate(row[1:], v.cert.PublicKey())
+	if err != nil || c.Erasure != id.String() {
 		return nil, fmt.Errorf("certificate: %w", ErrCorrupt)
 	}
 	return append([]byte(nil), row[1:]...), nil
@@ -330,7 +349,7 @@ func (v *Vault) Erasures(ctx context.Context, call Call, page Page) (out [][]byt
 				return errStop
 			}
 			copy(last[:], key[1:])
-			c, err := certificateOf(row)
+			c, err := v.certificateOf(last, row)
 			out = append(out, c)
 			return err
 		})

@@ -43,7 +43,11 @@ func (v *Vault) Get(ctx context.Context, call Call, req GetRequest) ([]FieldView
 		return nil, storeError(err)
 	}
 	if refusal != nil {
-		rec.item(&sid, refusal.Field, "", "", refusal)
+		field := refusal.Field
+		if refusal.Is(ErrUnknownField) {
+			field = "" // not a name of ours: whatever the caller wrote there stays out of the log
+		}
+		rec.item(&sid, field, "", "", refusal)
 		return nil, rec.refuse(ctx, refusal)
 	}
 	if err := v.unwrap(ctx, []*subject{s})[0]; err != nil {

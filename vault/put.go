@@ -44,7 +44,7 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 	sid := v.keys.SID(req.Subject)
 	s, p, r, refusal, err := v.readForPut(ctx, rec, call, action, req, sid)
 	if err != nil {
-		return out, err
+		return out, rec.fail(ctx, err)
 	}
 	if refusal == nil && !s.exists() {
 		if action == policy.Patch || r != nil && r.seen || s.tomb != nil && !req.Recreate {
@@ -57,14 +57,15 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 	}
 	writes, err := v.validateFields(p, action, req, &out)
 	if err != nil {
-		return out, err
+		rec.item(&sid, "", "", "", AsError(err))
+		return out, rec.fail(ctx, err)
 	}
 	if r != nil && r.seen {
 		return v.replayPut(ctx, rec, s, r, writes, out)
 	}
 	e, err := v.editOf(ctx, s, req, writes)
 	if err != nil {
-		return out, err
+		return out, rec.fail(ctx, err)
 	}
 	out.Created = e.created
 	for i, w := range writes {
@@ -182,6 +183,8 @@ func (v *Vault) replayPut(ctx context.Context, rec *record, s *subject, r *repla
 		rec.item(&s.sid, w.def.Name, text, "", nil)
 		out.Tokens = append(out.Tokens, token)
 	}
-	_, err := rec.commit(ctx)
-	return out, err
+	if _, err := rec.commit(ctx); err != nil {
+		return out, err
+	}
+	return out, v.flushLedger(ctx) // the first time may have failed there
 }

@@ -67,6 +67,16 @@ func (r *record) refuse(ctx context.Context, refusal *Error) error {
 	return refusal
 }
 
+// fail ends a call with err. A refusal goes into the log first. What is no refusal does not: a request that is not of
+// the documented form, which may not even fit the log, and failures of the parts.
+func (r *record) fail(ctx context.Context, err error) error {
+	var e *Error
+	if !errors.As(err, &e) || e.Is(ErrMalformed) || e.Is(ErrCorrupt) || e.Is(ErrInternal) || e.Is(ErrStoreUnavailable) {
+		return err
+	}
+	return r.refuse(ctx, e)
+}
+
 // subjectDigest is what stands for a subject in the audit log and in certificates.
 func (v *Vault) subjectDigest(sid keys.SID) audit.Digest {
 	return audit.Digest(v.keys.AuditDigest("subject", sid[:]))

@@ -57,8 +57,13 @@ func (t *tokenizing) replay(ctx context.Context, rec *record, subjects []*subjec
 	if !in.Empty() {
 		return nil, ErrCorrupt
 	}
-	_, err := rec.commit(ctx)
-	return out, err
+	if _, err := rec.commit(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.v.flushLedger(ctx); err != nil { // the first time may have failed there
+		return nil, err
+	}
+	return out, nil
 }
 
 func (t *tokenizing) find(i int, subjects []*subject, rows []map[[16]byte]string, row [16]byte, out *TokenizeResult) {

@@ -69,6 +69,9 @@ func (v *Vault) Authenticate(ctx context.Context, bearer secret.Text) (Principal
 			return ErrUnauthenticated
 		}
 		service, err := readService(tx, row.service)
+		if errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("a credential of no service: %w", ErrCorrupt)
+		}
 		if err != nil {
 			return err
 		}
@@ -105,14 +108,17 @@ func (v *Vault) AddService(ctx context.Context, call Call, name, role string) (N
 		if !slices.Contains(p.Roles(), role) {
 			return "", ErrMalformed.saying("the policy has no such role; `cloakroom policy show` lists them")
 		}
-		return role, nil
+		switch _, err := readService(tx, name); {
+		case errors.Is(err, ErrNotFound):
+			return role, nil
+		case err != nil:
+			return "", err
+		default:
+			return "", ErrConflict.saying("a service of that name exists; add a key to it instead")
+		}
 	}, func(tx store.Tx) error {
 		row := serviceRow{role: role, created: millis(v.now())}
-		err := tx.Create(store.Services, serviceKey(name), row.marshal())
-		if errors.Is(err, store.ErrExists) {
-			return ErrConflict.saying("a service of that name exists; add a key to it instead")
-		}
-		return err
+		return tx.Create(store.Services, serviceKey(name), row.marshal())
 	})
 }
 
@@ -120,15 +126,14 @@ func (v *Vault) AddService(ctx context.Context, call Call, name, role string) (N
 func (v *Vault) AddKey(ctx context.Context, call Call, service string) (NewCredential, error) {
 	return v.addCredential(ctx, call, service, func(tx store.ReadTx, _ *policyInForce) (string, error) {
 		row, err := readService(tx, service)
-		return row.role, err
-	}, func(tx store.Tx) error {
-		if row, err := readService(tx, service); err != nil {
-			return err
-		} else if row.disabled {
-			return ErrConflict.saying("the service is disabled")
+		if err != nil {
+			return "", err
+		}
+		if row.disabled {
+			return "", ErrConflict.saying("the service is disabled")
 		}
 		n := 0
-		err := scanCredentials(tx, func(_ string, row credentialRow) error {
+		err = scanCredentials(tx, func(_ string, row credentialRow) error {
 			if row.service == service {
 				n++
 			}
@@ -137,18 +142,20 @@ func (v *Vault) AddKey(ctx context.Context, call Call, service string) (NewCrede
 		if err == nil && n >= maxKeys {
 			err = ErrConflict.saying("the service has 100 keys, the most there can be")
 		}
-		return err
-	})
+		return row.role, err
+	}, func(store.Tx) error { return nil })
 }
 
-func (v *Vault) addCredential(ctx context.Context, call Call, service string, role func(store.ReadTx, *policyInForce) (string, error), make func(store.Tx) error) (out NewCredential, err error) {
+// addCredential makes a credential where may allows it and tells its role, and with it what write puts. may is asked
+// before the audit log is written, so that this tells a refusal, and again in the transaction.
+func (v *Vault) addCredential(ctx context.Context, call Call, service string, may func(store.ReadTx, *policyInForce) (role string, err error), write func(store.Tx) error) (out NewCredential, err error) {
 	err = attempt(ctx, func() error {
 		rec := v.record(call, policy.Services)
-		var inRole string
+		var p *policyInForce
+		var role string
 		var r *replay
 		var refusal *Error
 		err := v.store.View(ctx, func(tx store.ReadTx) (err error) {
-			var p *policyInForce
 			if p, refusal, err = v.admitIn(tx, rec, call, policy.Services); err != nil || refusal != nil {
 				return err
 			}
@@ -158,16 +165,16 @@ func (v *Vault) addCredential(ctx context.Context, call Call, service string, ro
 			if r != nil && r.seen {
 				return ErrConflict.saying("this request made a credential already, and a credential is shown once")
 			}
-			inRole, err = role(tx, p)
+			role, err = may(tx, p)
 			return err
 		})
 		if err != nil {
-			return err
+			return rec.fail(ctx, err)
 		}
 		if refusal != nil {
 			return rec.refuse(ctx, refusal)
 		}
-		made, err := Mint(v.random, service, inRole)
+		made, err := Mint(v.random, service, role)
 		if err != nil {
 			return err
 		}
@@ -181,13 +188,16 @@ func (v *Vault) addCredential(ctx context.Context, call Call, service string, ro
 			return err
 		}
 		err = v.store.Update(ctx, func(tx store.Tx) error {
-			if err := make(tx); err != nil {
-				return err
-			}
-			if memory != nil {
+			if memory != nil { // first: a repeated request is told so, not that its own service exists
 				if err := v.remember(tx, r, memory); err != nil {
 					return err
 				}
+			}
+			if _, err := may(tx, p); err != nil {
+				return err
+			}
+			if err := write(tx); err != nil {
+				return err
 			}
 			return tx.Create(store.Services, credentialKey(made.ID), newCredentialRow(made, v.now()))
 		})
@@ -205,53 +215,74 @@ func (v *Vault) addCredential(ctx context.Context, call Call, service string, ro
 
 // DisableKey ends one credential at once and for good.
 func (v *Vault) DisableKey(ctx context.Context, call Call, service, id string) error {
-	return v.administer(ctx, call, func(tx store.Tx) error {
+	return v.administer(ctx, call, credentialKey(id), func(tx store.ReadTx) ([]byte, error) {
 		value, err := tx.Get(store.Services, credentialKey(id))
 		if errors.Is(err, store.ErrNotFound) {
-			return ErrNotFound.saying("the service has no key of that id")
+			return nil, ErrNotFound.saying("the service has no key of that id")
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		row, ok := parseCredentialRow(value)
 		if !ok {
-			return fmt.Errorf("credential row: %w", ErrCorrupt)
+			return nil, fmt.Errorf("credential row: %w", ErrCorrupt)
 		}
 		if row.service != service {
-			return ErrNotFound.saying("the service has no key of that id")
+			return nil, ErrNotFound.saying("the service has no key of that id")
 		}
 		if id == call.Principal.Credential {
-			return ErrConflict.saying("a credential does not disable itself; use another one")
+			return nil, ErrConflict.saying("a credential does not disable itself; use another one")
 		}
 		row.disabled = true
-		return tx.Put(store.Services, credentialKey(id), row.marshal())
+		return row.marshal(), nil
 	})
 }
 
 // DisableService ends all credentials of a service at once. Its name stays taken: the audit log speaks of it.
 func (v *Vault) DisableService(ctx context.Context, call Call, service string) error {
-	return v.administer(ctx, call, func(tx store.Tx) error {
+	return v.administer(ctx, call, serviceKey(service), func(tx store.ReadTx) ([]byte, error) {
 		row, err := readService(tx, service)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if service == call.Principal.Service {
-			return ErrConflict.saying("a service does not disable itself; use another operator")
+			return nil, ErrConflict.saying("a service does not disable itself; use another operator")
 		}
 		row.disabled = true
-		return tx.Put(store.Services, serviceKey(service), row.marshal())
+		return row.marshal(), nil
 	})
 }
 
-func (v *Vault) administer(ctx context.Context, call Call, change func(store.Tx) error) error {
+// administer replaces one row of the services by what change makes of it, asking it before the audit log is written and
+// again in the transaction.
+func (v *Vault) administer(ctx context.Context, call Call, key []byte, change func(store.ReadTx) ([]byte, error)) error {
 	rec := v.record(call, policy.Services)
-	if _, err := v.admit(ctx, rec, call, policy.Services); err != nil {
+	var refusal *Error
+	err := v.store.View(ctx, func(tx store.ReadTx) (err error) {
+		if _, refusal, err = v.admitIn(tx, rec, call, policy.Services); err != nil || refusal != nil {
+			return err
+		}
+		_, err = change(tx)
 		return err
+	})
+	if err != nil {
+		return storeError(rec.fail(ctx, err))
+	}
+	if refusal != nil {
+		return rec.refuse(ctx, refusal)
 	}
 	if _, err := rec.commit(ctx); err != nil {
 		return err
 	}
-	return attempt(ctx, func() error { return v.store.Update(ctx, change) })
+	return attempt(ctx, func() error {
+		return v.store.Update(ctx, func(tx store.Tx) error {
+			value, err := change(tx)
+			if err != nil {
+				return err
+			}
+			return tx.Put(store.Services, key, value)
+		})
+	})
 }
 
 // Services lists callers with their credentials, by name.

@@ -54,7 +54,7 @@ func (v *Vault) KeyStatus(ctx context.Context, call Call) (KeyStatus, error) {
 	}{{keys.RootKey, &out.RootLatest}, {keys.DEKKey, &out.DEKLatest}} {
 		versions, err := v.kms.Versions(ctx, k.name)
 		if err != nil {
-			return KeyStatus{}, ErrKeyService.because(err)
+			return KeyStatus{}, rec.refuse(ctx, ErrKeyService.because(err))
 		}
 		*k.into = versions.Latest
 	}

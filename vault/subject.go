@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/keys"
@@ -83,6 +84,11 @@ func (v *Vault) load(tx store.ReadTx, sids []keys.SID, large func(i int, field s
 		if s.body, err = parseBody(plain.Reveal()); err != nil {
 			return nil, err
 		}
+		if len(s.body.tokens) >= maxTokens/2 {
+			if err := v.forgetUsed(tx, s.body); err != nil {
+				return nil, err
+			}
+		}
 		if large == nil {
 			continue
 		}
@@ -101,6 +107,31 @@ func (v *Vault) load(tx store.ReadTx, sids []keys.SID, large func(i int, field s
 		}
 	}
 	return subjects, nil
+}
+
+// forgetUsed takes the single-use tokens that opened off the list of live ones. Opening does not write the body, for
+// it is a read; what gathers there is looked up once it is much.
+func (v *Vault) forgetUsed(tx store.ReadTx, b *body) error {
+	var rows [][]byte
+	var at []int
+	for i := range b.tokens {
+		if b.tokens[i].flags&keys.TokenSingleUse != 0 {
+			row := v.keys.TokenRowKey(b.tokens[i].text)
+			rows, at = append(rows, row[:]), append(at, i)
+		}
+	}
+	values, err := tx.GetMulti(store.Tokens, rows)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for j, i := range at {
+		if head, err := keys.ParseTokenRow(values[j]); err == nil && head.Gone {
+			used[b.tokens[i].text] = true
+		}
+	}
+	b.tokens = slices.DeleteFunc(b.tokens, func(t bodyToken) bool { return used[t.text] })
+	return nil
 }
 
 func (s *subject) readTombstone(tx store.ReadTx) error {

@@ -117,7 +117,7 @@ func (v *Vault) admitTokens(ctx context.Context, rec *record, call Call, action 
 		return err
 	})
 	if err != nil {
-		return nil, storeError(err)
+		return nil, storeError(rec.fail(ctx, err))
 	}
 	if refusal != nil {
 		return nil, rec.refuse(ctx, refusal)

@@ -97,7 +97,7 @@ func (t *tokenizing) try(ctx context.Context, call Call) ([]TokenizeResult, erro
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, rec.fail(ctx, err)
 	}
 	if refusal != nil {
 		return nil, rec.refuse(ctx, refusal)

@@ -110,38 +110,40 @@ func readLedgerHead(tx store.ReadTx) (ledger.Head, error) {
 }
 
 // bury writes the tombstones and chains each into the ledger's outbox, in the same transaction as what they stand for.
-func bury(tx store.Tx, tombs []tombstone) ([]ledger.Entry, error) {
+func bury(tx store.Tx, tombs []tombstone) error {
 	if len(tombs) == 0 {
-		return nil, nil
+		return nil
 	}
 	head, err := readLedgerHead(tx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	entries := make([]ledger.Entry, 0, len(tombs))
 	for i := range tombs {
 		row := tombs[i].marshal()
 		if err := tx.Put(store.Tombstones, tombs[i].row(), row); err != nil {
-			return nil, err
+			return err
 		}
 		e := ledger.Entry{Seq: head.Seq + 1, Prev: head.Hash, Tombstone: row}
 		head = ledger.Head{Seq: e.Seq, Hash: e.Hash()}
 		out, err := e.Marshal()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := tx.Put(store.Meta, outboxRow(e.Seq), out); err != nil {
-			return nil, err
+			return err
 		}
-		entries = append(entries, e)
 	}
 	row := binary.BigEndian.AppendUint64([]byte{1}, head.Seq)
-	return entries, tx.Put(store.Meta, rowLedgerHead, append(row, head.Hash[:]...))
+	return tx.Put(store.Meta, rowLedgerHead, append(row, head.Hash[:]...))
 }
 
 // flushLedger brings every outbox entry into the ledger file and returns when they are on disk. Rows that are there
 // are dropped from the outbox later, a group at a time: an entry that is sent twice changes nothing.
+//
+// It is called after the change has committed, so it goes on when the caller has gone: else the entry would wait for
+// the next erasure.
 func (v *Vault) flushLedger(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	var pending []ledger.Entry
 	err := v.store.View(ctx, func(tx store.ReadTx) error {
 		pending = pending[:0]
@@ -172,6 +174,14 @@ func (v *Vault) flushLedger(ctx context.Context) error {
 		return nil
 	})
 	return storeError(err)
+}
+
+// ledgerReady refuses an erasure that the ledger could not take down, before anything is changed.
+func (v *Vault) ledgerReady() error {
+	if err := v.ledger.Ready(); err != nil {
+		return ErrStoreUnavailable.saying("the erasure ledger cannot be written, so nothing was erased or replaced; free disk space or mend the ledger file").because(err)
+	}
+	return nil
 }
 
 // prefixEnd is the first key after all that begin with prefix.

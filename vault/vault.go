@@ -186,7 +186,8 @@ func storeError(err error) error {
 	switch {
 	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
-	case errors.Is(err, keys.ErrCorrupt), errors.Is(err, errBody), errors.Is(err, errTombstone):
+	case errors.Is(err, keys.ErrCorrupt), errors.Is(err, keys.ErrGeneration), errors.Is(err, errBody), errors.Is(err, errTombstone),
+		errors.Is(err, store.ErrNotFound): // a row that another one says must be there
 		return ErrCorrupt.because(err)
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrConflict):
 		return ErrStoreUnavailable.because(err)

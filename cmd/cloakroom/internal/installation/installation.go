@@ -1,0 +1,219 @@
+package installation
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cloakroom-io/cloakroom/audit"
+	"github.com/cloakroom-io/cloakroom/internal/secret"
+	"github.com/cloakroom-io/cloakroom/keys/local"
+	"github.com/cloakroom-io/cloakroom/policy"
+	"github.com/cloakroom-io/cloakroom/store/bolt"
+	"github.com/cloakroom-io/cloakroom/vault"
+	"github.com/cloakroom-io/cloakroom/vault/ledger"
+)
+
+// Options says how to open an installation.
+type Options struct {
+	Data         string
+	Passphrase   secret.Bytes // of the keyring; empty = not sealed
+	CacheEntries int          // data keys in memory; 0 = the default
+	CacheTTL     time.Duration
+	Now          func() time.Time
+	Logger       *slog.Logger
+}
+
+// Installation is an open one.
+type Installation struct {
+	Paths
+	Vault  *vault.Vault
+	New    bool // it was made by this Open
+	Sealed bool // the keyring is sealed under a passphrase
+
+	store    *bolt.Store
+	keyring  *local.Keyring
+	unlocked *vault.Unlocked
+	ledger   *ledger.Ledger
+	audit    *audit.Log
+}
+
+// Roles of the first credentials: a service of the same name for each.
+func firstServices() []string { return []string{"operator", "app", "officer"} }
+
+// Open opens the installation in o.Data, and makes it when the folder is empty or missing.
+func Open(ctx context.Context, o Options) (*Installation, error) {
+	paths, err := PathsOf(o.Data)
+	if err != nil {
+		return nil, err
+	}
+	i := &Installation{Paths: paths}
+	if err := i.open(ctx, o); err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	return i, nil
+}
+
+func (i *Installation) open(ctx context.Context, o Options) error {
+	loose, err := makeFolder(i.Data)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	if loose {
+		o.Logger.Warn("others may look into the data folder, and its mode cannot be changed; its files are for the owner alone", "data", i.Data)
+	}
+	if !exists(i.Store) {
+		if err := errors.Join(i.checkVirgin(), i.checkStrangers()); err != nil {
+			return err
+		}
+	}
+	if i.store, err = bolt.Open(i.Store, bolt.Options{}); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	there, err := vault.Initialised(ctx, i.store)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if !there {
+		if err := i.checkVirgin(); err != nil {
+			return err
+		}
+	}
+	i.keyring, err = local.Open(i.Keyring, local.Options{Create: !there, Passphrase: o.Passphrase, Logger: o.Logger})
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	i.Sealed = i.keyring.Sealed()
+	if !there {
+		if err := i.begin(ctx, o); err != nil {
+			return fmt.Errorf("first start: %w", err)
+		}
+	}
+	if i.unlocked, err = vault.Unlock(ctx, i.store, i.keyring); err != nil {
+		return err
+	}
+	i.ledger, err = ledger.Open(i.Ledger, i.unlocked.Signer("ledger"), ledger.Options{Instance: i.unlocked.Instance, Now: o.Now, Logger: o.Logger})
+	if errors.Is(err, ledger.ErrForeign) {
+		return fmt.Errorf("%s belongs to another installation; put back the ledger of this one: %w", i.Ledger, err)
+	}
+	if err != nil {
+		return fmt.Errorf("erasure ledger %s: %w", i.Ledger, err)
+	}
+	if err := i.openAudit(o); err != nil {
+		return err
+	}
+	i.Vault, err = vault.New(ctx, vault.Config{
+		Store: i.store, KMS: i.keyring, Unlocked: i.unlocked, Audit: i.audit, Ledger: i.ledger,
+		CacheEntries: o.CacheEntries, CacheTTL: o.CacheTTL, Random: rand.Reader, Now: o.Now, Logger: o.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := makeFolder(i.Backup); err != nil {
+		return fmt.Errorf("backup folder: %w", err)
+	}
+	// Last: from now on a missing store, or a missing log, is a loss and no first start.
+	if err := publish(i.AuditKey, i.audit.VerifierKey(), o.Logger); err != nil {
+		return fmt.Errorf("audit key: %w", err)
+	}
+	if err := publish(i.CertificateKey, i.Vault.CertificateKey(), o.Logger); err != nil {
+		return fmt.Errorf("certificate key: %w", err)
+	}
+	return nil
+}
+
+// begin makes the installation. The credentials are in their files before the store knows them: a crash in between
+// leaves an empty store and files that the next start replaces.
+func (i *Installation) begin(ctx context.Context, o Options) error {
+	if info, err := os.Stat(i.Ledger); err == nil && info.Size() <= ledgerHeader {
+		o.Logger.Warn("an empty erasure ledger of an earlier installation is replaced", "ledger", i.Ledger)
+		if err := os.Remove(i.Ledger); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(i.Audit); err == nil && !i.auditEmpty() {
+		return fmt.Errorf("%s is the audit log of an earlier installation; move it away", i.Audit)
+	}
+	var credentials []vault.NewCredential
+	for _, name := range firstServices() {
+		c, err := vault.Mint(rand.Reader, name, name)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(i.Credential(name), c.Key.Reveal()+"\n", 0o600); err != nil {
+			return fmt.Errorf("credential of %s: %w", name, err)
+		}
+		credentials = append(credentials, c)
+	}
+	err := vault.Init(ctx, i.store, i.keyring, vault.InitConfig{
+		Policy: policy.Starter(), Credentials: credentials, Random: rand.Reader, Now: o.Now(),
+	})
+	i.New = err == nil
+	return err
+}
+
+// openAudit never begins a second log quietly: once audit.pub is there, so was a log.
+func (i *Installation) openAudit(o Options) (err error) {
+	if exists(i.AuditKey) && i.auditEmpty() {
+		return fmt.Errorf("the audit log %s is gone: put it back; to begin a new one, after noting the loss, remove %s", i.Audit, i.AuditKey)
+	}
+	i.audit, err = audit.Open(i.Audit, audit.Options{
+		Signer: i.unlocked.Signer("audit"), Instance: i.unlocked.Instance.String(), Now: o.Now, Logger: o.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("audit log %s: %w", i.Audit, err)
+	}
+	return nil
+}
+
+func (i *Installation) auditEmpty() bool {
+	entries, err := os.ReadDir(i.Audit)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0
+}
+
+// publish writes a public key, 0644. One that differs is replaced and reported: auditors keep copies of their own.
+func publish(path, line string, log *slog.Logger) error {
+	old, err := os.ReadFile(path)
+	switch {
+	case err == nil && strings.TrimSpace(string(old)) == line:
+		return nil
+	case err == nil:
+		log.Warn("the public key's file held another key and was written anew; compare it with the copy that auditors have", "file", path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return writeFile(path, line+"\n", 0o644)
+}
+
+// Failed is closed when the store cannot tell whether a commit holds: the process has to end and begin again.
+func (i *Installation) Failed() <-chan struct{} { return i.store.Failed() }
+
+// Close releases everything, the vault first.
+func (i *Installation) Close() error {
+	var errs []error
+	if i.Vault != nil {
+		i.Vault.Close()
+	}
+	if i.ledger != nil {
+		errs = append(errs, i.ledger.Close())
+	}
+	if i.audit != nil {
+		errs = append(errs, i.audit.Close())
+	}
+	if i.store != nil {
+		errs = append(errs, i.store.Close())
+	}
+	if i.unlocked != nil {
+		i.unlocked.Wipe()
+	}
+	if i.keyring != nil {
+		errs = append(errs, i.keyring.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// program is one run of the command line with its surroundings.
+type program struct {
+	in       io.Reader
+	out, err io.Writer
+	lookup   func(string) (string, bool) // environment
+	now      func() time.Time
+
+	inTerminal, outTerminal, errTerminal bool
+	readHidden                           func() ([]byte, error) // a line from the terminal, not echoed
+
+	json bool // --json
+	conn connection
+}
+
+func newProgram() *program {
+	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+	return &program{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, lookup: os.LookupEnv, now: time.Now,
+		inTerminal: isTerminal(os.Stdin), outTerminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr),
+		readHidden: func() ([]byte, error) { return term.ReadPassword(int(os.Stdin.Fd())) },
+	}
+}
+
+// run executes one command and returns the exit code.
+func (p *program) run(ctx context.Context, args []string) int {
+	root := p.root()
+	root.SetArgs(args)
+	root.SetIn(p.in)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	code, line := p.explain(err)
+	if line != "" {
+		_, _ = fmt.Fprintln(p.err, "cloakroom: "+line)
+	}
+	return code
+}
+
+const (
+	groupServer = "server"
+	groupData   = "data"
+	groupAdmin  = "admin"
+	groupProof  = "proof"
+)
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "cloakroom",
+		Short: "Hand a person's data over, get a token back",
+		Long: `Hand a person's data over, get a token back. Values are encrypted under a key of that one person;
+destroying the key erases the person.
+
+Start with:  cloakroom demo
+       then:  cloakroom serve
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().BoolVar(&p.json, "json", false, "print JSON")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(firstLine(err.Error())) })
+	root.AddGroup(
+		&cobra.Group{ID: groupServer, Title: "Server:"},
+		&cobra.Group{ID: groupData, Title: "Data and tokens:"},
+		&cobra.Group{ID: groupAdmin, Title: "Administration:"},
+		&cobra.Group{ID: groupProof, Title: "Proof:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupServer, p.serveCommand(), p.initCommand(), p.demoCommand(), p.statusCommand(), p.doctorCommand(), p.configCommand(), p.benchCommand())
+	add(groupData, p.subjectCommand(), p.tokenizeCommand(), p.detokenizeCommand(), p.inspectCommand(), p.revokeCommand())
+	add(groupAdmin, p.serviceCommand(), p.keysCommand(), p.policyCommand())
+	add(groupProof, p.erasureCommand(), p.certificateCommand(), p.auditCommand())
+	root.AddCommand(p.versionCommand(), p.benchEchoCommand())
+	return root
+}
+
+// group makes a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	names := make([]string, 0, len(commands))
+	for _, sub := range commands {
+		c.AddCommand(sub)
+		names = append(names, sub.Name())
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return usage(fmt.Sprintf("%s needs one of: %s", c.CommandPath(), strings.Join(names, ", ")))
+	}
+	return c
+}
+
+// noArgs, and exactly below, never repeat an argument: it may be a token typed in the wrong place.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(c.CommandPath() + " takes no arguments; values and tokens come on standard input, since arguments show in ps")
+	}
+	return nil
+}
+
+// exactly asks for as many arguments as there are names.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usage(fmt.Sprintf("usage: %s %s (see --help)", c.CommandPath(), strings.Join(names, " ")))
+		}
+		return nil
+	}
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloakroom-io/cloakroom/api"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/installation"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	var addrFile string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server; on an empty folder set everything up first",
+		Long: `Run the server until it is interrupted. On an empty or missing data folder it first makes the store, the starter
+policy, the audit log, public keys and three credentials in DATA/*.key, and beside the folder the keyring, the erasure
+ledger and the backup folder.
+
+Each flag can also be an environment variable or a line of the YAML file of --config; a flag wins over the
+environment, the environment over the file. "cloakroom config" shows what would be used.`,
+		Example: `  cloakroom serve
+  cloakroom serve --data /var/lib/cloakroom/data --addr 0.0.0.0:8440 --tls-cert cert.pem --tls-key key.pem`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, _, err := p.settings(c)
+			if err != nil {
+				return err
+			}
+			return p.serve(c.Context(), s, addrFile)
+		},
+	}
+	settingFlags(c)
+	c.Flags().StringVar(&addrFile, "addr-file", "", "write the URL to this `file` once the server answers")
+	return c
+}
+
+func (p *program) initCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "init",
+		Short: "Set everything up in an empty folder, without serving",
+		Long:  "Set everything up in an empty folder, as serve does on its first start. On a folder that is set up already it changes nothing.",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, _, err := p.settings(c)
+			if err != nil {
+				return err
+			}
+			if err := harden(); err != nil {
+				return fmt.Errorf("protecting the process: %w", err)
+			}
+			inst, err := p.open(c.Context(), s, newLogger(p.err, s))
+			if err != nil {
+				return err
+			}
+			type made struct {
+				Data    string `json:"data"`
+				Keyring string `json:"keyring"`
+				Ledger  string `json:"ledger"`
+				Backup  string `json:"backup"`
+				New     bool   `json:"new"`
+				Sealed  bool   `json:"sealed"`
+			}
+			out := made{inst.Data, inst.Keyring, inst.Ledger, inst.Backup, inst.New, inst.Sealed}
+			if err := inst.Close(); err != nil {
+				return fmt.Errorf("closing: %w", err)
+			}
+			return p.print(out, func() *table {
+				t := newTable("INSTALLATION", "was there already")
+				if out.New {
+					t = newTable("INSTALLATION", "new")
+				}
+				t.add("data", out.Data)
+				t.add("keyring", out.Keyring+sealed(out.Sealed))
+				t.add("erasure ledger", out.Ledger)
+				t.add("backups", out.Backup)
+				t.add("next", "cloakroom serve --data "+s.Data)
+				return t
+			})
+		},
+	}
+	settingFlags(c)
+	return c
+}
+
+func sealed(is bool) string {
+	if is {
+		return ", sealed"
+	}
+	return ", NOT SEALED"
+}
+
+func newLogger(w io.Writer, s settings.Settings) *slog.Logger {
+	options := &slog.HandlerOptions{Level: s.LogLevel}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+func (p *program) open(ctx context.Context, s settings.Settings, log *slog.Logger) (*installation.Installation, error) {
+	pass, err := passphrase(s.PassphraseFile)
+	if err != nil {
+		return nil, err
+	}
+	defer pass.Wipe()
+	return installation.Open(ctx, installation.Options{
+		Data: s.Data, Passphrase: pass, CacheEntries: s.CacheEntries, CacheTTL: s.CacheTTL, Now: p.now, Logger: log,
+	})
+}
+
+// serve runs until ctx is done.
+func (p *program) serve(ctx context.Context, s settings.Settings, addrFile string) error {
+	if err := harden(); err != nil {
+		return fmt.Errorf("protecting the process: %w", err)
+	}
+	log := newLogger(p.err, s)
+	config, err := tlsConfig(s)
+	if err != nil {
+		return err
+	}
+	// The port comes first: a second server on it should not touch the data.
+	listener, err := listen(ctx, s.Addr, config != nil || s.InsecureHTTP)
+	if err != nil {
+		return err
+	}
+	inst, err := p.open(ctx, s, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	url := "http://" + listener.Addr().String()
+	if config != nil {
+		url = "https://" + listener.Addr().String()
+	}
+	if config == nil && !onLoopback(listener.Addr()) {
+		log.Warn("PLAIN HTTP BEYOND THIS MACHINE: keys and values travel readable. Give --tls-cert and --tls-key.", "url", url)
+	}
+	p.greet(s, inst, url, log)
+	if addrFile != "" {
+		if err := writeLine(addrFile, url); err != nil {
+			return errors.Join(fmt.Errorf("--addr-file: %w", err), listener.Close(), inst.Close())
+		}
+	}
+	err = serveUntil(ctx, inst, listener, config, api.Config{
+		Vault: inst.Vault, Logger: log, Limits: api.Limits{BodyTime: s.BodyTimeout},
+	}, log)
+	if closed := inst.Close(); closed != nil {
+		err = errors.Join(err, fmt.Errorf("closing: %w", closed))
+	}
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+var errStore = errors.New("the store cannot tell whether its last write holds (disk full or failing?); the server ended so that nothing is answered from memory. Mend the disk and start it again")
+
+// serveUntil answers until ctx is done or the store has failed.
+func serveUntil(ctx context.Context, inst *installation.Installation, l net.Listener, config *tls.Config, cfg api.Config, log *slog.Logger) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-inst.Failed():
+			stop(errStore)
+		case <-ctx.Done():
+		}
+	}()
+	err := api.NewServer(api.New(cfg), log).Serve(ctx, l, config)
+	if errors.Is(context.Cause(ctx), errStore) {
+		return errStore
+	}
+	if err != nil {
+		return fmt.Errorf("serving: %w", err)
+	}
+	return nil
+}
+
+// greet says where everything is: to people in lines, to a log collector in one entry.
+func (p *program) greet(s settings.Settings, inst *installation.Installation, url string, log *slog.Logger) {
+	if s.LogFormat == "json" {
+		log.Info("listening", "url", url, "data", inst.Data, "keyring", inst.Keyring, "sealed", inst.Sealed, "ledger", inst.Ledger, "new", inst.New)
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Cloakroom %s listens on %s\n", version(), url)
+	if inst.New {
+		fmt.Fprintf(&b, "  data     %s (new; credentials in app.key, officer.key, operator.key)\n", inst.Data)
+	} else {
+		fmt.Fprintf(&b, "  data     %s\n", inst.Data)
+	}
+	fmt.Fprintf(&b, "  keyring  %s%s\n  ledger   %s\n", inst.Keyring, sealed(inst.Sealed), inst.Ledger)
+	if inst.New {
+		fmt.Fprintf(&b, "Try: cloakroom subject put u1 --field phone%s\n", dataFlag(s))
+	}
+	_, _ = io.WriteString(p.err, b.String())
+}
+
+func dataFlag(s settings.Settings) string {
+	var out string
+	if s.Data != settings.DefaultData {
+		out += " --data " + s.Data
+	}
+	if s.Addr != settings.DefaultAddr {
+		out += " --addr URL"
+	}
+	return out
+}
+
+func tlsConfig(s settings.Settings) (*tls.Config, error) {
+	if s.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("tls-cert, tls-key: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// listen opens the port. Beyond loopback it has to be safe: TLS, or plain HTTP by express wish.
+func listen(ctx context.Context, addr string, safe bool) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, usage("addr is host:port")
+	}
+	refusal := usage("plain HTTP on " + addr + " would show keys and values to the network; give --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure-http")
+	if ip, err := netip.ParseAddr(host); !safe && host != "localhost" && (err != nil || !ip.Unmap().IsLoopback()) {
+		return nil, refusal
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use: another server runs there; end it, or choose another port with --addr", addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	if !safe && !onLoopback(l.Addr()) {
+		return nil, errors.Join(refusal, l.Close())
+	}
+	return l, nil
+}
+
+func onLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// writeLine puts a line into a file in one step, so that a script that waits for the file never reads half of it.
+func writeLine(path, line string) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, []byte(line+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}

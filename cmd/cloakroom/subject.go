@@ -1,0 +1,280 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloakroom-io/cloakroom/api/wire"
+	"github.com/cloakroom-io/cloakroom/client"
+)
+
+func (p *program) subjectCommand() *cobra.Command {
+	return group("subject", "Put, read, list and erase people", p.subjectPut(), p.subjectGet(), p.subjectList(), p.subjectErase())
+}
+
+func (p *program) subjectPut() *cobra.Command {
+	var fields, remove []string
+	var recreate bool
+	var source, authorization string
+	c := &cobra.Command{
+		Use:   "put ID [--field NAME[=@FILE]]...",
+		Short: "Set fields of a subject and print their tokens",
+		Example: `  cloakroom subject put u1 --field phone            # asks for it
+  printf 'phone=138 0013 8000\nname=Zhang San\n' | cloakroom subject put u1
+  cloakroom subject put u1 --field profile=@profile.json`,
+		Args: exactly("ID"),
+		RunE: func(c *cobra.Command, args []string) error {
+			sources, err := parseFields(fields)
+			if err != nil {
+				return err
+			}
+			if len(remove) > 0 && recreate {
+				return usage("--remove and --recreate exclude each other")
+			}
+			body := wire.PutSubject{Fields: map[string]wire.FieldValue{}}
+			if len(remove) == 0 || len(fields) > 0 {
+				values, err := p.fieldValues(sources)
+				if err != nil {
+					return err
+				}
+				for _, v := range values {
+					body.Fields[v.field] = wire.FieldValue{Value: v.value, Source: source, Authorization: authorization}
+				}
+			}
+			for _, name := range remove {
+				if _, set := body.Fields[name]; set {
+					return usage("a field cannot be set and removed at once")
+				}
+				body.Fields[name] = wire.FieldValue{Remove: true}
+			}
+			cl, err := p.connect(appKey)
+			if err != nil {
+				return err
+			}
+			options := []client.Option{}
+			if recreate {
+				options = append(options, client.Recreate())
+			}
+			var out wire.SubjectTokens
+			if len(remove) > 0 {
+				out, err = cl.PatchSubject(c.Context(), args[0], body, append(options, client.IdempotencyKey(rand.Text()))...)
+			} else {
+				out, err = cl.PutSubject(c.Context(), args[0], body, options...)
+			}
+			if err != nil {
+				return err
+			}
+			return p.print(out, func() *table {
+				t := newTable("FIELD", "TOKEN", "WARNING")
+				for _, name := range slices.Sorted(maps.Keys(out.Tokens)) {
+					t.add(name, string(out.Tokens[name]), warnings(out.Warnings, name))
+				}
+				return t
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&fields, "field", nil, fieldHelp)
+	f.StringArrayVar(&remove, "remove", nil, "`field` to remove; may be repeated")
+	f.BoolVar(&recreate, "recreate", false, "begin anew for an erased subject; its old tokens stay dead")
+	f.StringVar(&source, "source", "", "where the values came from, when not from the person")
+	f.StringVar(&authorization, "authorization", "", "on what authority they came from there")
+	p.connects(c)
+	return c
+}
+
+func warnings(all []wire.Warning, field string) string {
+	var rules []string
+	for _, w := range all {
+		if w.Field == field || field == "" {
+			rules = append(rules, w.Rule)
+		}
+	}
+	return strings.Join(rules, ", ")
+}
+
+func (p *program) subjectGet() *cobra.Command {
+	var read client.Read
+	c := &cobra.Command{
+		Use:     "get ID --purpose PURPOSE",
+		Short:   "Read fields of a subject",
+		Example: "  cloakroom subject get u1 --purpose support --view masked",
+		Args:    exactly("ID"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if read.Purpose == "" {
+				return usage("say why with --purpose; the purposes stand in the policy (cloakroom policy show)")
+			}
+			for _, f := range read.Fields {
+				if strings.Contains(f, "=") {
+					return usage("--field of get takes only a name")
+				}
+			}
+			cl, err := p.connect(appKey)
+			if err != nil {
+				return err
+			}
+			out, err := cl.GetSubject(c.Context(), args[0], read)
+			if err != nil {
+				return err
+			}
+			return p.print(out, func() *table {
+				t := newTable("FIELD", "VALUE", "VIEW", "KIND", "UPDATED", "TOKEN")
+				for _, name := range slices.Sorted(maps.Keys(out.Fields)) {
+					f := out.Fields[name]
+					t.add(name, string(f.Value), f.View, f.Kind, clock(f.UpdatedAt), string(f.Token))
+				}
+				return t
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&read.Purpose, "purpose", "", "why the data are read")
+	f.StringVar(&read.View, "view", "", "masked or full; the most that is allowed by default")
+	f.StringSliceVar(&read.Fields, "field", nil, "`field` to read; all by default; may be repeated")
+	p.connects(c)
+	return c
+}
+
+func (p *program) subjectList() *cobra.Command {
+	var page client.Page
+	var all bool
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List ids and times of subjects",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := p.connect(operatorKey)
+			if err != nil {
+				return err
+			}
+			var out wire.SubjectList
+			err = pages(page, all, func(page client.Page) (string, error) {
+				part, err := cl.ListSubjects(c.Context(), page)
+				out.Subjects = append(out.Subjects, part.Subjects...)
+				out.NextCursor = part.NextCursor
+				return part.NextCursor, err
+			})
+			if err != nil {
+				return err
+			}
+			if out.Subjects == nil {
+				out.Subjects = []wire.SubjectEntry{}
+			}
+			if err := p.print(out, func() *table {
+				t := newTable("SUBJECT", "CREATED", "UPDATED")
+				for _, s := range out.Subjects {
+					t.add(s.Subject, clock(s.CreatedAt), clock(s.UpdatedAt))
+				}
+				return t
+			}); err != nil {
+				return err
+			}
+			p.more(out.NextCursor)
+			return nil
+		},
+	}
+	pageFlags(c, &page, &all)
+	p.connects(c)
+	return c
+}
+
+func pageFlags(c *cobra.Command, page *client.Page, all *bool) {
+	c.Flags().IntVar(&page.Limit, "limit", 0, "how many, 1 to 1000 (default 100)")
+	c.Flags().StringVar(&page.Cursor, "cursor", "", "go on behind the list that ended with this cursor")
+	c.Flags().BoolVar(all, "all", false, "all of them, however many")
+}
+
+// pages calls get once, or with all until there is no next page.
+func pages(page client.Page, all bool, get func(client.Page) (next string, err error)) error {
+	if page.Limit < 0 || page.Limit > client.MaxItems {
+		return usage("--limit is 1 to 1000")
+	}
+	if all && page.Limit == 0 {
+		page.Limit = client.MaxItems
+	}
+	for {
+		next, err := get(page)
+		if err != nil || next == "" || !all {
+			return err
+		}
+		if next == page.Cursor {
+			return errors.New("the server's list does not come to an end")
+		}
+		page.Cursor = next
+	}
+}
+
+// more tells where a list goes on. JSON has it as a member.
+func (p *program) more(cursor string) {
+	if cursor != "" && !p.json {
+		_, _ = fmt.Fprintf(p.err, "There are more: --cursor %s, or --all\n", printable(cursor))
+	}
+}
+
+func (p *program) subjectErase() *cobra.Command {
+	var field, reason, out string
+	var yes bool
+	c := &cobra.Command{
+		Use:   "erase ID [--field NAME]",
+		Short: "Erase a subject, or one field, and print the certificate",
+		Long: `Erase a subject, or one field of it, for good. Old tokens answer "erased" from then on.
+
+With --json the certificate is printed as it was signed, fit for: cloakroom certificate verify`,
+		Args: exactly("ID"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if strings.Contains(field, "=") {
+				return usage("--field of erase takes only a name")
+			}
+			if p.inTerminal && !yes {
+				if err := p.confirm("This cannot be undone. Type the subject's id again to erase it", args[0]); err != nil {
+					return err
+				}
+			}
+			cl, err := p.connect(officerKey)
+			if err != nil {
+				return err
+			}
+			var certificate []byte
+			// The key makes a lost answer safe to ask for again, with its certificate.
+			once := client.IdempotencyKey(rand.Text())
+			if field != "" {
+				certificate, err = cl.EraseField(c.Context(), args[0], field, reason, once)
+			} else {
+				certificate, err = cl.EraseSubject(c.Context(), args[0], reason, once)
+			}
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				if err := os.WriteFile(out, append(certificate, '\n'), 0o644); err != nil {
+					return fmt.Errorf("it is erased, but the certificate was not written (%w); fetch it with: cloakroom erasure get", err)
+				}
+			}
+			return p.printCertificate(certificate)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&field, "field", "", "erase this `field` only")
+	f.StringVar(&reason, "reason", "", "why, for the audit log: up to 256 bytes, never a value")
+	f.StringVar(&out, "out", "", "also write the certificate to this `file`")
+	f.BoolVar(&yes, "yes", false, "do not ask on a terminal")
+	p.connects(c)
+	return c
+}
+
+// confirm asks on a terminal for a word to be typed again.
+func (p *program) confirm(question, word string) error {
+	_, _ = fmt.Fprintf(p.err, "%s: ", question)
+	var typed string
+	if _, err := fmt.Fscanln(p.in, &typed); err != nil || typed != word {
+		return usage("not confirmed; nothing was changed")
+	}
+	return nil
+}
