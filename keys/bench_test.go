@@ -18,13 +18,14 @@ func BenchmarkHierarchy(b *testing.B) {
 	tokenRow := TokenRow{SID: sid, Field: "phone", Audience: "crm"}
 	body, value := secret.NewBytes(make([]byte, 1300)), secret.NewBytes([]byte("+8613800138000"))
 	c := RecordContext{testInstance(1), sid, "phone"}
+	sk, dek := testKey(1), testKey(2)
 	bytesOf := must[[]byte](b)
 	sealedKey := bytesOf(h.SealKeyRow(rand.Reader, sid, keyRow))
 	sealedToken := bytesOf(h.SealTokenRow(rand.Reader, key, tokenRow))
-	sealedBody := bytesOf(h.SealBody(rand.Reader, testKey(1), sid, body))
+	sealedBody := bytesOf(h.SealBody(rand.Reader, sk, sid, body))
 	sealedIndex := bytesOf(h.SealIndexRow(rand.Reader, index, IndexRow{P: p, SIDs: []SID{sid}}))
-	record := bytesOf(SealRecord(rand.Reader, testKey(2), c, 1, 1, XChaCha20Poly1305, value))
-	gcm := bytesOf(SealRecord(rand.Reader, testKey(2), c, 1, 1, AES256GCM, value))
+	record := bytesOf(SealRecord(rand.Reader, dek, c, 1, 1, XChaCha20Poly1305, value))
+	gcm := bytesOf(SealRecord(rand.Reader, dek, c, 1, 1, AES256GCM, value))
 	rows := must[Rows](b)(h.Rows(rand.Reader))
 	for _, bc := range []struct {
 		name string
@@ -38,13 +39,13 @@ func BenchmarkHierarchy(b *testing.B) {
 		{"SealTokenRow", func() error { _, err := h.SealTokenRow(rand.Reader, key, tokenRow); return err }},
 		{"OpenKeyRow", func() error { _, err := h.OpenKeyRow(sid, sealedKey); return err }},
 		{"SealKeyRow", func() error { _, err := h.SealKeyRow(rand.Reader, sid, keyRow); return err }},
-		{"OpenBody1300", func() error { _, err := h.OpenBody(testKey(1), sid, sealedBody); return err }},
-		{"SealBody1300", func() error { _, err := h.SealBody(rand.Reader, testKey(1), sid, body); return err }},
+		{"OpenBody1300", func() error { _, err := h.OpenBody(sk, sid, sealedBody); return err }},
+		{"SealBody1300", func() error { _, err := h.SealBody(rand.Reader, sk, sid, body); return err }},
 		{"OpenIndexRow", func() error { _, err := h.OpenIndexRow(index, sealedIndex); return err }},
-		{"OpenRecord64", func() error { _, _, err := OpenRecord(testKey(2), c, record); return err }},
-		{"OpenRecord64GCM", func() error { _, _, err := OpenRecord(testKey(2), c, gcm); return err }},
+		{"OpenRecord64", func() error { _, _, err := OpenRecord(dek, c, record); return err }},
+		{"OpenRecord64GCM", func() error { _, _, err := OpenRecord(dek, c, gcm); return err }},
 		{"SealRecord64", func() error {
-			_, err := SealRecord(rand.Reader, testKey(2), c, 1, 1, XChaCha20Poly1305, value)
+			_, err := SealRecord(rand.Reader, dek, c, 1, 1, XChaCha20Poly1305, value)
 			return err
 		}},
 		{"Load", func() error { _, err := Load(testInstance(1), DefaultLog2P, Root{Epoch: 1}, er, rows); return err }},

@@ -151,7 +151,7 @@ func (d *DEKs) land(f *flight, key *secret.Bytes, err error) {
 		err = fmt.Errorf("unwrapping a data key: %w: it is not 32 bytes", ErrUnwrap)
 	}
 	if f.err = err; err == nil {
-		if !f.forget && !d.closed {
+		if !f.forget {
 			d.cache.put(f.digest, d.now(), key.Reveal())
 		}
 		if f.waiting > 0 {

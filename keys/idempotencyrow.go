@@ -11,9 +11,9 @@ const MaxPointers = 1 << 20
 
 // IdempotencyRow is what a repeated change answers from, sealed under the key of IdempotencyBucket:
 //
-//	u64 expiry ‖ u64 g ‖ wrap(BK_4096/idem/1, digest ‖ pointers; row key, 4096, g)
+//	u64 expiry ‖ u64 g ‖ wrap(BK_4096/idem/1, digest ‖ u64 expiry ‖ pointers; row key, 4096, g)
 //
-// The expiry is for sweeping and not authenticated: who can alter the row could as well remove it, or put it back.
+// The expiry in front is for sweeping, which has no key; the one inside is what counts.
 type IdempotencyRow struct {
 	Expiry   uint64   // ms since 1970-01-01 UTC
 	Digest   [32]byte // Hierarchy.IdempotencyDigest of the request
@@ -23,13 +23,16 @@ type IdempotencyRow struct {
 // IdempotencyHead is what an idempotency row tells without a key.
 type IdempotencyHead struct{ Expiry, Generation uint64 }
 
-const idempotencyHeader = 8 + 8
+const (
+	idempotencyHeader = 8 + 8
+	idempotencyInner  = 32 + 8 // what stands before the pointers
+)
 
 // ParseIdempotencyRow reads an idempotency row's head, or answers ErrCorrupt.
 func ParseIdempotencyRow(value []byte) (IdempotencyHead, error) {
 	in := reader{b: value}
 	head := IdempotencyHead{Expiry: in.u64(), Generation: in.u64()}
-	if in.bad || head.Generation == 0 || len(in.b) < wrapOverhead+32 {
+	if in.bad || head.Generation == 0 || len(in.b) < wrapOverhead+idempotencyInner {
 		return IdempotencyHead{}, fmt.Errorf("idempotency row: %w", ErrCorrupt)
 	}
 	return head, nil
@@ -47,7 +50,8 @@ func (h *Hierarchy) SealIdempotencyRow(rand io.Reader, rowKey [16]byte, row Idem
 	g := h.buckets[IdempotencyBucket].generation
 	head := binary.BigEndian.AppendUint64(make([]byte, 0, idempotencyHeader), row.Expiry)
 	head = binary.BigEndian.AppendUint64(head, g)
-	plain := append(append(make([]byte, 0, 32+len(row.Pointers)), row.Digest[:]...), row.Pointers...)
+	plain := append(make([]byte, 0, idempotencyInner+len(row.Pointers)), row.Digest[:]...)
+	plain = append(binary.BigEndian.AppendUint64(plain, row.Expiry), row.Pointers...)
 	value, err := seal(rand, &h.idem, h.idempotencyPlace(rowKey[:], g), head, plain)
 	if err != nil {
 		return nil, fmt.Errorf("idempotency row: %w", err)
@@ -72,10 +76,10 @@ func (h *Hierarchy) OpenIdempotencyRow(rowKey [16]byte, value []byte) (Idempoten
 	if err != nil {
 		return IdempotencyRow{}, fmt.Errorf("idempotency row: %w", err)
 	}
-	if len(plain) < 32 || len(plain) > 32+MaxPointers {
+	if len(plain) < idempotencyInner || len(plain) > idempotencyInner+MaxPointers || binary.BigEndian.Uint64(plain[32:]) != head.Expiry {
 		return IdempotencyRow{}, fmt.Errorf("idempotency row: %w", ErrCorrupt)
 	}
-	return IdempotencyRow{Expiry: head.Expiry, Digest: [32]byte(plain[:32]), Pointers: plain[32:]}, nil
+	return IdempotencyRow{Expiry: head.Expiry, Digest: [32]byte(plain[:32]), Pointers: plain[idempotencyInner:]}, nil
 }
 
 func (h *Hierarchy) idempotencyPlace(rowKey []byte, g uint64) place {

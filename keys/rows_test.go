@@ -86,7 +86,6 @@ type cell struct {
 	name  string
 	value []byte
 	open  func(value []byte) error
-	loose int // so many bytes at the front are not authenticated
 }
 
 // cells seals one of everything, and its neighbours: other subjects, fields, tokens, generations, instances. All
@@ -127,7 +126,6 @@ func cells(t *testing.T) []cell {
 				dk := h.IdempotencyRowKey("credential", fmt.Sprint(i))
 				add(who+"idempotency row", sealed(h.SealIdempotencyRow(rand, dk, IdempotencyRow{Expiry: 9, Pointers: []byte("pointers")})),
 					func(v []byte) error { _, err := h.OpenIdempotencyRow(dk, v); return err })
-				out[len(out)-1].loose = 8
 				if generation > 1 {
 					continue // what follows has none
 				}
@@ -217,11 +215,11 @@ func TestNothingAlteredOpens(t *testing.T) {
 		refused := func(what string, v []byte) {
 			if err := c.open(v); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrGeneration) {
 				t.Errorf("%s, %s: %v", c.name, what, err)
-			} else if strings.Contains(err.Error(), "value") && strings.Contains(err.Error(), "phone") {
+			} else if strings.Contains(err.Error(), "phone") || strings.Contains(err.Error(), "crm") {
 				t.Errorf("%s: the error tells too much: %v", c.name, err)
 			}
 		}
-		for i := c.loose; i < len(c.value); i++ {
+		for i := range c.value {
 			for _, bit := range []byte{0x01, 0x80, 0xFF} {
 				v := bytes.Clone(c.value)
 				v[i] ^= bit
@@ -311,9 +309,10 @@ func TestSealedContentIsStrict(t *testing.T) {
 		{"index row with a byte more", indexRow(join(p, []byte{0, 1}, sid[:], []byte{0})), false},
 		{"index row of another partition", indexRow(join(p, []byte{0, 1}, other[:])), false},
 		{"index row, short", indexRow(p), false},
-		{"idempotency row", idemRow(p), true},
-		{"idempotency row, short", idemRow(p[1:]), false},
-		{"idempotency row, long", idemRow(make([]byte, 33+MaxPointers)), false},
+		{"idempotency row", idemRow(u64(p, 5)), true},
+		{"idempotency row with another expiry inside", idemRow(u64(p, 6)), false},
+		{"idempotency row, short", idemRow(u64(p, 5)[1:]), false},
+		{"idempotency row, long", idemRow(append(u64(p, 5), make([]byte, 1+MaxPointers)...)), false},
 	} {
 		if tc.good && tc.err != nil || !tc.good && !errors.Is(tc.err, ErrCorrupt) {
 			t.Errorf("%s: %v", tc.name, tc.err)

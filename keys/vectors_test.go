@@ -202,10 +202,10 @@ func TestVectors(t *testing.T) {
 			"000000000000000401808182838485868788898a8b8c8d8e8f9091929394959697f09eb535c31438791c42cce246697d356d0098aa4e1399d628ff95" +
 				"53685d2e2be843bf097f36bd91f9a2bf844ab6f152f445ed6379e05416766e616ac56e733bb45b"},
 		{"idempotency row", got(h.SealIdempotencyRow(with(nonce), idemKey, IdempotencyRow{99, digest, []byte("at")})),
-			slowJoin(uint64(99), uint64(5), slowWrap(idem, "idem/1", nonce, slowJoin(digest[:], "at"),
+			slowJoin(uint64(99), uint64(5), slowWrap(idem, "idem/1", nonce, slowJoin(digest[:], uint64(99), "at"),
 				inst[:], slowIdem, uint16(4096), uint64(5))),
 			"0000000000000063000000000000000501808182838485868788898a8b8c8d8e8f9091929394959697a7e917faa45f9ed85e8178d35282e218db7ca7" +
-				"2a2af87f0deb83919e7af1126bdb3d2c28b8ebf23fe4513465f3e470f79d51"},
+				"2a2af87f0deb83919e7af1126bba490b416b9591246cb0291c10edd337d169d5f5103e9ffa6d94"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if !bytes.Equal(tc.got, tc.slow) {
