@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -52,6 +53,8 @@ type service struct {
 	random io.Reader
 	limits Limits
 	meter  *meter
+
+	exchanges sync.Pool // of *exchange
 }
 
 // New returns the handler of all routes. It may be called for several vaults in one process; two that share a
@@ -63,6 +66,7 @@ func New(cfg Config) http.Handler {
 
 func newService(cfg Config) *service {
 	s := &service{vault: cfg.Vault, log: cfg.Logger, random: cfg.Random, limits: cfg.Limits}
+	s.exchanges.New = func() any { return new(exchange) }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,7 +76,7 @@ func (x *exchange) readBody() error {
 }
 
 func (x *exchange) tooLarge(closes bool) error {
-	return &fault{code: wire.BodyTooLarge, close: closes, detail: "a body is at most 8 MiB; send smaller batches"}
+	return &fault{code: wire.BodyTooLarge, close: closes, detail: "a body is at most " + strconv.FormatInt(x.s.limits.Body, 10) + " bytes; send smaller batches"}
 }
 
 // bodyFault tells a slow caller from a broken one.

@@ -64,3 +64,13 @@ func Routes() []Route {
 	}
 	return out
 }
+
+// Released fills the buffers of an exchange with text, releases it, and returns the memory they had.
+func Released(text string) (in, out []byte) {
+	x := &exchange{s: newService(Config{})}
+	x.in.WriteString(text)
+	x.out.WriteString(text)
+	in, out = x.in.Bytes(), x.out.Bytes()
+	x.release()
+	return in, out
+}

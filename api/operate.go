@@ -43,7 +43,7 @@ func (s *service) ready(x *exchange) error {
 		out.Checks[part.Name] = check
 	}
 	if !out.Ready {
-		x.c.Writer.Header()["Retry-After"] = valueOneAgain
+		x.c.Writer.Header()["Retry-After"] = valueOneSecond
 		return x.answer(http.StatusServiceUnavailable, &out)
 	}
 	return x.answer(http.StatusOK, &out)

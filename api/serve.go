@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -41,10 +40,8 @@ type exchange struct {
 // memory for good.
 const keptBuffer = 256 << 10
 
-var exchanges = sync.Pool{New: func() any { return new(exchange) }}
-
 func (x *exchange) release() {
-	in, out := x.in, x.out
+	in, out, pool := x.in, x.out, &x.s.exchanges
 	clear(in.Bytes())
 	clear(out.Bytes())
 	in.Reset()
@@ -53,24 +50,24 @@ func (x *exchange) release() {
 		in, out = bytes.Buffer{}, bytes.Buffer{}
 	}
 	*x = exchange{in: in, out: out}
-	exchanges.Put(x)
+	pool.Put(x)
 }
 
 // Header values that never change are shared by all answers; net/http only reads them.
 var (
-	valueNoStore  = []string{"no-store"}
-	valueNoSniff  = []string{"nosniff"}
-	valueJSON     = []string{"application/json"}
-	valueProblem  = []string{"application/problem+json"}
-	valueBearer   = []string{"Bearer"}
-	valueClose    = []string{"close"}
-	valueOneAgain = []string{"1"}
+	valueNoStore   = []string{"no-store"}
+	valueNoSniff   = []string{"nosniff"}
+	valueJSON      = []string{"application/json"}
+	valueProblem   = []string{"application/problem+json"}
+	valueBearer    = []string{"Bearer"}
+	valueClose     = []string{"close"}
+	valueOneSecond = []string{"1"}
 )
 
 // serve is the way of every request, whatever its route.
 func (s *service) serve(c *gin.Context, rt *route) {
 	start := time.Now()
-	x := exchanges.Get().(*exchange)
+	x := s.exchanges.Get().(*exchange)
 	x.s, x.c, x.rt = s, c, rt
 	s.meter.inFlight.Inc()
 	defer func() {
@@ -117,9 +114,6 @@ func (x *exchange) run() error {
 // admit finds out who calls.
 func (x *exchange) admit() error {
 	if x.rt.admit == openToAll || x.rt.admit != byKey && local(x.c.Request.RemoteAddr) {
-		return nil
-	}
-	if x.s.vault == nil { // Echo
 		return nil
 	}
 	bearer, ok := bearerOf(x.c.Request.Header["Authorization"])
@@ -265,7 +259,7 @@ func (x *exchange) fail(err error) {
 	case http.StatusUnauthorized:
 		h["Www-Authenticate"] = valueBearer
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h["Retry-After"] = valueOneAgain
+		h["Retry-After"] = valueOneSecond
 	}
 	if own && f.close {
 		h["Connection"] = valueClose

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -10,10 +11,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloakroom-io/cloakroom/api"
+	"github.com/cloakroom-io/cloakroom/api/wire"
 )
 
 func dial(t testing.TB, srv *httptest.Server) net.Conn {
@@ -24,6 +27,55 @@ func dial(t testing.TB, srv *httptest.Server) net.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// Over TLS the protocol is HTTP/2; limits and headers hold there too.
+func TestServerOverTLS(t *testing.T) {
+	other := httptest.NewUnstartedServer(nil) // for its certificate
+	other.StartTLS()
+	defer other.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	ended := make(chan error, 1)
+	h := api.Echo(api.Config{Limits: api.Limits{BodyTime: 200 * time.Millisecond}})
+	go func() {
+		ended <- api.NewServer(h, nil).Serve(ctx, l, &tls.Config{Certificates: other.TLS.Certificates})
+	}()
+	transport := other.Client().Transport.(*http.Transport).Clone()
+	transport.ForceAttemptHTTP2 = true
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	post := func(body io.Reader) (*http.Response, string) {
+		t.Helper()
+		resp, err := client.Post("https://"+l.Addr().String()+"/v1/detokenize", "application/json", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(text)
+	}
+	resp, body := post(strings.NewReader(tokens(2)))
+	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
+		t.Fatalf("%s %d %s", resp.Proto, resp.StatusCode, body)
+	}
+	wantHeaders(t, resp)
+	slow, never := io.Pipe()
+	defer never.Close()
+	resp, body = post(slow)
+	wantProblem(t, resp, body, 408, wire.RequestTimeout)
+	transport.CloseIdleConnections()
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 // listen runs a Server on a loopback port and returns its address, the way to end it and where Serve's result comes.
@@ -178,4 +230,13 @@ func TestTwoHandlersShareARegistry(t *testing.T) {
 		}
 	}
 	t.Error("two requests were not counted together")
+}
+
+func TestBuffersAreCleared(t *testing.T) {
+	for _, text := range []string{marker, strings.Repeat(marker, 1<<16)} {
+		in, out := api.Released(text)
+		if strings.Contains(string(in)+string(out), marker) {
+			t.Error("a buffer that is used again holds a value")
+		}
+	}
 }

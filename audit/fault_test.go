@@ -65,6 +65,21 @@ func TestLogThatIsNotInItsPlace(t *testing.T) {
 				remove(t, file)
 				write(t, append(read(t, file+".away"), "{\"i\":"...), file)
 			}, false},
+		{"file replaced by a chain written anew, then a true copy",
+			func(t *testing.T, dir, file string) {
+				rename(t, file, file+".away")
+				c := newChain(Head{0, genesis("cloakroom/audit/00ff")})
+				var out []byte
+				for i := range 3 {
+					e := event(i, 1)
+					e.Reason = "order 78"
+					line := encodeLine(e, uint64(i), c.head.Hash)
+					c.add(line)
+					out = append(append(out, line...), '\n')
+				}
+				write(t, out, file)
+			},
+			func(t *testing.T, dir, file string) { remove(t, file); write(t, read(t, file+".away"), file) }, false},
 		{"file removed, then brought back from a copy",
 			func(t *testing.T, dir, file string) { write(t, read(t, file), dir+".copy"); remove(t, file) },
 			func(t *testing.T, dir, file string) { rename(t, dir+".copy", file) }, false},

@@ -128,7 +128,7 @@ func (l *Log) follow(signed Head) error {
 	start := Head{0, genesis(l.signer.Name())}
 	if i > 0 {
 		before, err := endOf(l.dir, l.segments[i-1])
-		if err != nil || before.Size != l.segments[i].first {
+		if err != nil {
 			return &CorruptError{l.segments[i-1].name, l.segments[i].first - 1, "not the entry before the next file"}
 		}
 		start = before

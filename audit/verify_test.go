@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -103,6 +104,33 @@ func TestVerifyFindsEveryChangedByte(t *testing.T) {
 	}
 }
 
+// The last character of the signature has two bits that decode to nothing.
+func TestVerifyWantsTheOneFormOfTheSignature(t *testing.T) {
+	dir, key := closedLog(t)
+	good := read(t, dir, checkpointName)
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	at := bytes.LastIndexByte(good, '=') - 1
+	for i := range alphabet {
+		if alphabet[i] == good[at] {
+			continue
+		}
+		poke(t, alphabet[i], at, dir, checkpointName)
+		if _, err := Verify(dir, key); err == nil {
+			t.Errorf("%q in the place of %q", alphabet[i], good[at])
+		}
+	}
+	for name, bad := range map[string]string{
+		"doubled line":   string(good) + string(good[bytes.Index(good, []byte("—")):]),
+		"one more line":  string(good) + "— other AAAAAAAA\n",
+		"extension line": strings.Replace(string(good), "\n\n", "\nmore\n\n", 1),
+	} {
+		write(t, []byte(bad), dir, checkpointName)
+		if _, err := Verify(dir, key); err == nil {
+			t.Error(name)
+		}
+	}
+}
+
 func TestVerifyFindsDamage(t *testing.T) {
 	first, middle, last := newSegment(0).name, newSegment(2).name, newSegment(4).name
 	split := func(t *testing.T, dir, name string) [][]byte {
@@ -155,6 +183,11 @@ func TestVerifyFindsDamage(t *testing.T) {
 		{"checkpoint too large", func(t *testing.T, dir string) {
 			write(t, make([]byte, 1<<20), dir, checkpointName)
 		}, checkpointName, 0},
+		{"last entries changed, and a torn end", func(t *testing.T, dir string) {
+			l := split(t, dir, last)
+			b := bytes.Replace(l[1], []byte("dispatch"), []byte("dispotch"), 1)
+			write(t, append(append(bytes.Clone(l[0]), b...), "{"...), dir, last)
+		}, last, 5},
 		{"chain written anew from entry 4 on", func(t *testing.T, dir string) {
 			c := newChain(Head{0, genesis("cloakroom/audit/00ff")})
 			for i := range 4 {

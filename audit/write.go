@@ -63,28 +63,23 @@ func (l *Log) write(requests []*request) error {
 		}
 	}
 	before := w.chain.head
-	if err := l.stage(requests); err != nil {
+	err := l.add(requests)
+	if err != nil {
 		w.chain.head = before
-		return err
 	}
-	if w.chain.head == before {
-		return nil
-	}
-	if err := w.file.Commit(); err != nil {
-		w.chain.head = before
-		return err
-	}
-	w.syncs.Add(1)
-	return nil
+	return err
 }
 
-func (l *Log) stage(requests []*request) error {
+// add writes the entries of a group and makes them durable.
+func (l *Log) add(requests []*request) error {
 	w := &l.writer
 	w.buf = w.buf[:0]
+	added := 0
 	for _, r := range requests {
 		if r.body == nil {
 			continue
 		}
+		added++
 		r.index = w.chain.head.Size
 		at := len(w.buf)
 		w.buf = appendStart(w.buf, r.index, w.chain.head.Hash)
@@ -97,10 +92,17 @@ func (l *Log) stage(requests []*request) error {
 			w.buf = w.buf[:0]
 		}
 	}
-	if len(w.buf) == 0 {
+	if added == 0 {
 		return nil
 	}
-	return w.file.Stage(w.buf)
+	if err := w.file.Stage(w.buf); err != nil {
+		return err
+	}
+	if err := w.file.Commit(); err != nil {
+		return err
+	}
+	w.syncs.Add(1)
+	return nil
 }
 
 // roll goes on in a new segment. An empty file of its name is what an earlier try has left.

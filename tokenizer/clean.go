@@ -125,6 +125,9 @@ func lineRune(r rune) bool { return r == '\n' || r == '\t' || r == '\r' }
 // invisible reports whether r has no shape of its own: Unicode category Cf, variation selectors and the other
 // code points that fonts show as nothing (UAX #44, Default_Ignorable_Code_Point).
 func invisible(r rune) bool {
+	if r >= 0x3400 && r <= 0x9fff { // hanzi, most of what is asked
+		return false
+	}
 	return unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 

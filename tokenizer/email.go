@@ -80,7 +80,7 @@ func (email) parse(value string) (mailAddress, error) {
 	}
 	// Quoted local parts, comments, groups, routes and address literals are valid on an envelope; people have none.
 	at := strings.IndexByte(s, '@')
-	if at < 1 || strings.ContainsAny(s, " \"(),:;<>[\\]") || strings.Contains(s[at+1:], "@") {
+	if at < 1 || strings.ContainsAny(s, " \"(),:;<>[\\]") {
 		return mailAddress{}, Invalid{"email", ruleSyntax}
 	}
 	if parsed, err := mail.ParseAddress(s); err != nil || parsed.Name != "" || parsed.Address != s {

@@ -139,7 +139,7 @@ func (p phone) parse(value string) (phoneNumber, error) {
 	if mobile, ok := d.mainlandMobile(p.region == "CN"); ok {
 		return phoneNumber{e164: "+86" + string(mobile), country: 3, extension: d.extension}, nil
 	}
-	n, rule := p.look(d.number(), true)
+	n, rule := p.look(d.number())
 	if rule != "" {
 		return phoneNumber{}, Invalid{"phone", rule}
 	}
@@ -147,8 +147,8 @@ func (p phone) parse(value string) (phoneNumber, error) {
 	return n, nil
 }
 
-// look asks the library. first is false when the text is what the library made itself.
-func (p phone) look(number string, first bool) (n phoneNumber, rule string) {
+// look asks the library about digits, with a + before them where a country code follows.
+func (p phone) look(number string) (n phoneNumber, rule string) {
 	parsed, err := phonenumbers.Parse(number, p.region)
 	switch {
 	case errors.Is(err, phonenumbers.ErrInvalidCountryCode):
@@ -169,13 +169,6 @@ func (p phone) look(number string, first bool) (n phoneNumber, rule string) {
 	}
 	if !phonenumbers.IsValidNumber(parsed) {
 		return n, ruleNotAssigned
-	}
-	// Some countries' rules rewrite what is written after the country code. What they would rewrite again has
-	// no settled form to compare by. On the mainland only a leading 0 or a carrier's prefix goes.
-	if first && !n.mainland() {
-		if again, rule := p.look(n.e164, false); rule != "" || again.e164 != n.e164 {
-			return n, ruleNotAssigned
-		}
 	}
 	return n, ""
 }

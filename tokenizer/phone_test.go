@@ -27,6 +27,7 @@ func TestPhone(t *testing.T) {
 		{name: "mobile of a new segment", value: "16012345678", want: "+8616012345678", masked: "160****5678", warn: "unknown_segment"},
 		{name: "mobile 154", value: "+86 154 1234 5678", want: "+8615412345678", masked: "154****5678", warn: "unknown_segment"},
 		{name: "mobile 1749", value: "0086-17499999999", want: "+8617499999999", masked: "174****9999", warn: "unknown_segment"},
+		{name: "mobile of a new segment, trunk zero", value: "016012345678", want: "+8616012345678", masked: "160****5678", warn: "unknown_segment"},
 		{name: "mobile 1740", value: "17405000000", want: "+8617405000000", masked: "174****0000"},
 
 		{name: "landline", value: "010-12345678", want: "+861012345678", masked: "010****5678"},

@@ -60,8 +60,9 @@ func validResidentID(id string) bool {
 	}
 	year, month, day := number(id[6:10]), number(id[10:12]), number(id[12:14])
 	date := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	// time.Date turns 30 February into 1 or 2 March. Years outside this span mean that it is another kind of number.
-	return year >= 1800 && year < 2100 && date.Day() == day && date.Month() == time.Month(month)
+	// time.Date turns 30 February into 1 or 2 March: a day that its month does not have changes the month. Years
+	// outside this span mean that it is another kind of number.
+	return year >= 1800 && year < 2100 && date.Month() == time.Month(month)
 }
 
 func number(digits string) int {

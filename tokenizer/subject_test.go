@@ -27,6 +27,7 @@ func TestIdentifyingID(t *testing.T) {
 		"11010519491231002X": true,
 		"11010519491231002x": true,
 		"440524188001010014": true,
+		"110101200002290018": true, // 29 February of a leap year
 		"zhang@example.com":  true,
 		"@":                  true,
 
@@ -37,9 +38,15 @@ func TestIdentifyingID(t *testing.T) {
 		"0013800138000":       false,
 		"u13800138000":        false,
 		"110105194912310021":  false, // wrong check character
-		"110101199002300014":  false, // 30 February
-		"110101199013010016":  false,
-		"010105194912310029":  false,
+		"110101199002300014":  false, // 30 February, right check character
+		"110101199002290012":  false, // 29 February of a common year
+		"110101199004310013":  false, // 31 April
+		"110101199013010012":  false, // month 13
+		"110101199000010013":  false, // month 0
+		"11010119900100001X":  false, // day 0
+		"010105194912310018":  false, // region 0
+		"110101179912310010":  false, // born 1799
+		"11010121000101001X":  false, // born 2100
 		"1101051949123100X2":  false,
 		"1747283645172836451": false, // a snowflake id
 		"174728364517283645":  false,

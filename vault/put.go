@@ -35,7 +35,10 @@ func (v *Vault) put(ctx context.Context, call Call, action policy.Action, req Pu
 		out, err = v.tryPut(ctx, call, action, req)
 		return err
 	})
-	return out, err
+	if err != nil {
+		return PutResult{}, err // no token beside an error
+	}
+	return out, nil
 }
 
 func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req PutRequest) (PutResult, error) {

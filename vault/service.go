@@ -85,6 +85,9 @@ func (v *Vault) Authenticate(ctx context.Context, bearer secret.Text) (Principal
 }
 
 func readService(tx store.ReadTx, name string) (serviceRow, error) {
+	if !validServiceName(name) {
+		return serviceRow{}, ErrNotFound.saying("there is no service of that name")
+	}
 	value, err := tx.Get(store.Services, serviceKey(name))
 	if errors.Is(err, store.ErrNotFound) {
 		return serviceRow{}, ErrNotFound.saying("there is no service of that name")
@@ -216,6 +219,9 @@ func (v *Vault) addCredential(ctx context.Context, call Call, service string, ma
 // DisableKey ends one credential at once and for good.
 func (v *Vault) DisableKey(ctx context.Context, call Call, service, id string) error {
 	return v.administer(ctx, call, credentialKey(id), func(tx store.ReadTx) ([]byte, error) {
+		if len(id) != credentialID {
+			return nil, ErrNotFound.saying("the service has no key of that id")
+		}
 		value, err := tx.Get(store.Services, credentialKey(id))
 		if errors.Is(err, store.ErrNotFound) {
 			return nil, ErrNotFound.saying("the service has no key of that id")

@@ -88,6 +88,8 @@ func (v *Vault) KeyStatus(ctx context.Context, call Call) (KeyStatus, error) {
 	if err != nil {
 		return KeyStatus{}, storeError(err)
 	}
-	_, err = rec.commit(ctx)
-	return out, err
+	if _, err := rec.commit(ctx); err != nil {
+		return KeyStatus{}, err
+	}
+	return out, nil
 }

@@ -134,7 +134,10 @@ func (v *Vault) Revoke(ctx context.Context, call Call, tokens []secret.Text) (ou
 		out, err = v.tryRevoke(ctx, call, tokens)
 		return err
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (v *Vault) tryRevoke(ctx context.Context, call Call, tokens []secret.Text) ([]TokenState, error) {

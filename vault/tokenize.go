@@ -33,7 +33,10 @@ func (v *Vault) Tokenize(ctx context.Context, call Call, items []TokenizeItem) (
 		out, err = t.try(ctx, call)
 		return err
 	})
-	return out, err
+	if err != nil {
+		return nil, err // no token beside an error
+	}
+	return out, nil
 }
 
 // tokenizing is one batch: which item is of which subject.

@@ -88,8 +88,11 @@ func (p *program) auditTail() *cobra.Command {
 		Short: "Print the newest entries of the log on this machine",
 		Long: `Print the newest entries of the log in FOLDER, by default DATA/audit on this machine. Entries hold digests, never a
 value or a token. With --json each is printed as it stands in the log. It does not verify: see audit verify.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage("audit tail takes one folder")
+			}
 			if count < 0 || count > 1_000_000 {
 				return usage("--lines is 0 to 1000000")
 			}

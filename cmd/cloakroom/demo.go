@@ -164,7 +164,8 @@ func (d *demonstration) start(ctx context.Context, dir string) error {
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serveUntil(serving, inst, l, nil, api.Config{Vault: inst.Vault, Logger: quietLog}, quietLog)
+		handler := api.New(api.Config{Vault: inst.Vault, Logger: quietLog})
+		ended <- serveUntil(serving, inst.Failed(), l, api.NewServer(handler, quietLog), nil)
 	}()
 	d.stop = func() error {
 		end()

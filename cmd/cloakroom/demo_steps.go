@@ -173,7 +173,7 @@ func refusal(out []wire.Revealed, err error) (wire.Code, error) {
 func (d *demonstration) erase(ctx context.Context, _ string) error {
 	last := len(d.customers) - 1
 	id := d.customers[last].ID
-	d.title(id + " asks to be erased: her key is destroyed.")
+	d.title(id + " asks to be erased: this one key is destroyed.")
 	began := time.Now()
 	certificate, err := d.officer.EraseSubject(ctx, id, "request of the person", client.IdempotencyKey("demo-erase"))
 	if err != nil {
@@ -197,7 +197,7 @@ func (d *demonstration) erase(ctx context.Context, _ string) error {
 		return fmt.Errorf("an erased person answers %s and HTTP %d", code, gone.Problem.Status)
 	}
 	t := newTable("ASKED FOR", "ANSWER")
-	t.add("her old phone token", string(code))
+	t.add("the old phone token", string(code))
 	t.add("GET "+id, fmt.Sprintf("HTTP %d, %s", gone.Problem.Status, gone.Problem.Code))
 	return d.show(t)
 }

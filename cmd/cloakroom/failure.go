@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/cloakroom-io/cloakroom/api/wire"
 	"github.com/cloakroom-io/cloakroom/client"
@@ -58,7 +59,8 @@ func (p *program) explain(err error) (int, string) {
 	switch {
 	case errors.As(err, &use):
 		return exitUsage, use.Error()
-	case errors.Is(err, quiet{}):
+	case errors.Is(err, quiet{}), errors.Is(err, syscall.EPIPE):
+		// Whoever read the output has seen enough, or has all that there is to say.
 		return exitFailed, ""
 	case errors.As(err, &some):
 		if some.failed < some.of {
@@ -71,8 +73,6 @@ func (p *program) explain(err error) (int, string) {
 		return exitFailed, "interrupted"
 	case errors.Is(err, client.ErrUnreachable):
 		return exitFailed, fmt.Sprintf("no answer from %s (%s); is the server running? start one with: cloakroom serve", p.conn.address(p.lookup), rootCause(err))
-	case strings.HasPrefix(err.Error(), "unknown command "):
-		return exitUsage, firstLine(err.Error()) + "; see cloakroom --help"
 	}
 	return exitFailed, oneLine(err.Error())
 }
@@ -91,7 +91,7 @@ func (p *program) advice(code wire.Code) string {
 
 func rootCause(err error) string {
 	for {
-		switch next := err.(type) { //nolint:errorlint // the tree is walked by hand
+		switch next := err.(type) {
 		case interface{ Unwrap() error }:
 			if inner := next.Unwrap(); inner != nil {
 				err = inner

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
@@ -73,9 +75,16 @@ Start with:  cloakroom demo
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			return unknownCommand(c, args[0])
+		},
 	}
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print JSON")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(firstLine(err.Error())) })
+	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(
 		&cobra.Group{ID: groupServer, Title: "Server:"},
 		&cobra.Group{ID: groupData, Title: "Data and tokens:"},
@@ -105,9 +114,22 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 		names = append(names, sub.Name())
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(c, args[0])
+		}
 		return usage(fmt.Sprintf("%s needs one of: %s", c.CommandPath(), strings.Join(names, ", ")))
 	}
 	return c
+}
+
+// unknownCommand proposes what was meant. It does not repeat what was typed, which may be anything.
+func unknownCommand(c *cobra.Command, typed string) error {
+	c.SuggestionsMinimumDistance = 2
+	text := "there is no such command"
+	if meant := c.SuggestionsFor(typed); len(meant) > 0 {
+		return usage(text + "; did you mean " + c.CommandPath() + " " + strings.Join(meant, " or ") + "?")
+	}
+	return usage(text + "; see " + c.CommandPath() + " --help")
 }
 
 // noArgs, and exactly below, never repeat an argument: it may be a token typed in the wrong place.
@@ -128,7 +150,22 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
+// flagError names the flag and not what was given to it.
+func flagError(c *cobra.Command, err error) error {
+	var (
+		unknown *pflag.NotExistError
+		invalid *pflag.InvalidValueError
+		missing *pflag.ValueRequiredError
+	)
+	help := "; see " + c.CommandPath() + " --help"
+	switch {
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
+		return usage("there is no flag --" + printable(unknown.GetSpecifiedName()) + help)
+	case errors.As(err, &invalid):
+		return usage("--" + invalid.GetFlag().Name + " is not given a value of its kind (" + invalid.GetFlag().Value.Type() + ")" + help)
+	case errors.As(err, &missing):
+		return usage("--" + missing.GetSpecifiedName() + " needs a value" + help)
+	default:
+		return usage("a flag is not known" + help)
+	}
 }

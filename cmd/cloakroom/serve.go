@@ -153,9 +153,8 @@ func (p *program) serve(ctx context.Context, s settings.Settings, addrFile strin
 			return errors.Join(fmt.Errorf("--addr-file: %w", err), listener.Close(), inst.Close())
 		}
 	}
-	err = serveUntil(ctx, inst, listener, config, api.Config{
-		Vault: inst.Vault, Logger: log, Limits: api.Limits{BodyTime: s.BodyTimeout},
-	}, log)
+	handler := api.New(api.Config{Vault: inst.Vault, Logger: log, Limits: api.Limits{BodyTime: s.BodyTimeout}})
+	err = serveUntil(ctx, inst.Failed(), listener, api.NewServer(handler, log), config)
 	if closed := inst.Close(); closed != nil {
 		err = errors.Join(err, fmt.Errorf("closing: %w", closed))
 	}
@@ -168,17 +167,17 @@ func (p *program) serve(ctx context.Context, s settings.Settings, addrFile strin
 var errStore = errors.New("the store cannot tell whether its last write holds (disk full or failing?); the server ended so that nothing is answered from memory. Mend the disk and start it again")
 
 // serveUntil answers until ctx is done or the store has failed.
-func serveUntil(ctx context.Context, inst *installation.Installation, l net.Listener, config *tls.Config, cfg api.Config, log *slog.Logger) error {
+func serveUntil(ctx context.Context, failed <-chan struct{}, l net.Listener, server *api.Server, config *tls.Config) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {
 		select {
-		case <-inst.Failed():
+		case <-failed:
 			stop(errStore)
 		case <-ctx.Done():
 		}
 	}()
-	err := api.NewServer(api.New(cfg), log).Serve(ctx, l, config)
+	err := server.Serve(ctx, l, config)
 	if errors.Is(context.Cause(ctx), errStore) {
 		return errStore
 	}

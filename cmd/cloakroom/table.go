@@ -75,9 +75,7 @@ func printable(s string) string {
 	return b.String()
 }
 
-func hidden(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar
-}
+func hidden(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
 
 // clock shows a time to the second, in UTC.
 func clock(t time.Time) string {

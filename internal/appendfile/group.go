@@ -74,7 +74,7 @@ func (g *Group[T]) run() {
 			answers[i] = nil
 		}
 		clear(requests)
-		if closed && len(requests) == 0 {
+		if closed { // nothing can have come since
 			return
 		}
 	}

@@ -66,7 +66,7 @@ func TestWaitingUpdatesShareACommit(t *testing.T) {
 	}{
 		{"few", 10, 10, 1},
 		{"callbacks bound the group", 2*maxGroup - 1, 10, 2},
-		{"bytes bound the group", 5, store.MaxValue - 100, 3},
+		{"bytes bound the group", 5, store.MaxValue, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t, filepath.Join(t.TempDir(), "store.db"))

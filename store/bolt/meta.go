@@ -33,6 +33,9 @@ const (
 	metaStart   = 16
 	metaEnd     = 80
 	noFreelist  = ^uint64(0)
+
+	newPage = 4096 // bytes, of every file made here, whatever the machine prefers
+	minPage = 512
 )
 
 var errNoMeta = errors.New("no valid meta page")
@@ -48,12 +51,16 @@ func readMeta(r io.ReaderAt, offset int64) (meta, error) {
 	if e.Uint32(b[16:]) != metaMagic || e.Uint32(b[20:]) != metaVersion || e.Uint64(b[72:]) != h.Sum64() {
 		return meta{}, errNoMeta
 	}
-	return meta{
+	m := meta{
 		pageSize: e.Uint32(b[24:]),
 		freelist: e.Uint64(b[48:]),
 		pages:    e.Uint64(b[56:]),
 		txid:     e.Uint64(b[64:]),
-	}, nil
+	}
+	if m.pageSize < minPage {
+		return meta{}, errNoMeta
+	}
+	return m, nil
 }
 
 // newestMeta returns the meta page that counts. One torn page is no error: that is what the second is for.
@@ -84,11 +91,12 @@ func inspect(f *os.File) error {
 	if info.Size() == 0 {
 		return nil
 	}
-	m, err := readMeta(f, 0)
-	if err != nil {
-		return nil // bbolt looks for the second page at every page size, and has the better error
+	page := newPage
+	if m, err := readMeta(f, 0); err == nil {
+		page = int(m.pageSize)
 	}
-	if m, err = newestMeta(f, int(m.pageSize)); err != nil {
+	m, err := newestMeta(f, page)
+	if err != nil {
 		return err
 	}
 	// Another process may be growing the file; it does so before it writes the meta page that was just read.

@@ -36,7 +36,8 @@ const DefaultResidentLimit = 48 << 20
 type Options struct {
 	// ResidentLimit is the number of bytes of mapped files that the process may hold resident before the store
 	// lets go of its own; the kernel's page cache keeps them. 0 means DefaultResidentLimit, negative no limit. It
-	// works on Linux only.
+	// works on Linux only. Reads all over a file much larger than the limit pay for it with a page fault or two
+	// each, some microseconds.
 	ResidentLimit int64
 }
 
@@ -92,24 +93,31 @@ func Open(path string, opt Options) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) openFile(path string) error {
+func (s *Store) openFile(path string) (err error) {
+	defer func() {
+		// bbolt panics when the pages of the file contradict each other.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("file is damaged: %v", p)
+		}
+	}()
 	opt := &bbolt.Options{
 		Timeout:         time.Nanosecond, // one try
+		PageSize:        newPage,
 		FreelistType:    bbolt.FreelistMapType,
 		NoFreelistSync:  true,
 		NoStatistics:    true,
 		InitialMmapSize: reserve,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			f, err := os.OpenFile(name, flag, mode)
-			if err == nil {
-				err = inspect(f)
-				if err != nil {
-					_ = f.Close()
-					return nil, err
-				}
+			if err != nil {
+				return nil, err
+			}
+			if err := inspect(f); err != nil {
+				_ = f.Close()
+				return nil, err
 			}
 			s.file = f
-			return f, err
+			return f, nil
 		},
 	}
 	db, err := bbolt.Open(path, 0o600, opt)

@@ -39,6 +39,16 @@ func TestUnavailableAndBack(t *testing.T) {
 				write(t, p, b[:len(b)-len("tombstone 3")-fixedBytes-64])
 			},
 			func(t *testing.T, p string) { write(t, p, read(t, p+".away")) }},
+		{"replaced by a ledger that is as well signed",
+			func(t *testing.T, p string) {
+				rename(t, p, p+".away")
+				other := mustOpen(t, p)
+				entries := after(Head{}, 3)
+				entries[2].Tombstone = []byte("tombstone X")
+				mustAppend(t, other, entries...)
+				mustClose(t, other)
+			},
+			func(t *testing.T, p string) { write(t, p, read(t, p+".away")) }},
 		{"replaced by the ledger of another instance",
 			func(t *testing.T, p string) {
 				b := read(t, p)

@@ -245,9 +245,10 @@ func TestGroupWithARefusedCall(t *testing.T) {
 	other := entries[2]
 	other.Tombstone = []byte("another")
 	late, early, overlap, gap, differs := makeRequest(entries[2], entries[3]), makeRequest(entries[0], entries[1]), makeRequest(entries[1:3]...), makeRequest(after(Head{Seq: 7}, 1)...), makeRequest(entries[1], other)
-	l.commit([]*request{gap, late, overlap, {}, differs, early})
+	broken := makeRequest(entries[4], after(Head{Seq: 5}, 1)[0])
+	l.commit([]*request{broken, gap, late, overlap, {}, differs, early})
 	for name, c := range map[string]struct{ got, want error }{
-		"late": {late.err, nil}, "early": {early.err, nil}, "overlap": {overlap.err, nil}, "gap": {gap.err, ErrGap}, "differs": {differs.err, ErrDiverged},
+		"late": {late.err, nil}, "early": {early.err, nil}, "overlap": {overlap.err, nil}, "gap": {gap.err, ErrGap}, "broken": {broken.err, ErrDiverged}, "differs": {differs.err, ErrDiverged},
 	} {
 		if !errors.Is(c.got, c.want) {
 			t.Errorf("%s: %v, want %v", name, c.got, c.want)

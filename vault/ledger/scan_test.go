@@ -76,6 +76,9 @@ func TestDamageIsFound(t *testing.T) {
 	resigned[fixedBytes] ^= 1
 	hash := Entry{2, [32]byte(resigned[8:40]), resigned[fixedBytes : len(resigned)-64]}.Hash()
 	copy(resigned[len(resigned)-64:], ed25519.Sign(testKey(), hash[:]))
+	skipping := Entry{3, [32]byte(cut(1)[8:40]), []byte("x")}
+	hash = skipping.Hash()
+	skipped := append(skipping.appendTo(nil), ed25519.Sign(testKey(), hash[:])...)
 	for _, test := range []struct {
 		name    string
 		content []byte
@@ -86,6 +89,7 @@ func TestDamageIsFound(t *testing.T) {
 		{"swapped", join(header, cut(0), cut(2), cut(1), cut(3)), 2},
 		{"doubled", join(header, cut(0), cut(0), cut(1)), 2},
 		{"changed and signed anew", join(header, cut(0), resigned, cut(2)), 3},
+		{"number left out, but signed", join(header, cut(0), skipped), 2},
 		{"signatures swapped", join(header, cut(0)[:len(cut(0))-64], cut(1)[len(cut(1))-64:], cut(1)), 1},
 		{"header twice", join(header, header, body), 1},
 		{"no header", body, 0},
