@@ -123,6 +123,7 @@ func TestBadCalls(t *testing.T) {
 		"a plus in the subject":     {method: "PUT", path: "/v1/subjects/a+b", body: `{"fields":{"name":"x"}}`, status: 422, code: wire.InvalidSubjectID},
 		"a slash in the subject":    {method: "PUT", path: "/v1/subjects/a%2F" + marker, body: `{"fields":{"name":"x"}}`, status: 422, code: wire.InvalidSubjectID},
 		"another route inside":      {method: "DELETE", path: "/v1/subjects/u1%2Ffields%2Fname", status: 422, code: wire.InvalidSubjectID},
+		"escaped twice":             {method: "PUT", path: "/v1/subjects/%2561", body: `{"fields":{"name":"x"}}`, status: 422, code: wire.InvalidSubjectID},
 		"dots for a subject":        {method: "DELETE", path: "/v1/subjects/%2e%2e", status: 422, code: wire.InvalidSubjectID},
 		"NUL in the subject":        {method: "DELETE", path: "/v1/subjects/u1%00", status: 422, code: wire.InvalidSubjectID},
 		"a long subject":            {method: "DELETE", path: "/v1/subjects/" + strings.Repeat("a", 129), status: 422, code: wire.InvalidSubjectID},

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	"github.com/gin-gonic/gin"
 
 	"github.com/cloakroom-io/cloakroom/api/wire"
@@ -46,6 +48,20 @@ func NewFailing(cfg Config, err error) *gin.Engine {
 		{method: "GET", path: "/fail", admit: openToAll, handle: fail},
 		{method: "PUT", path: "/fail", admit: openToAll, change: true, handle: fail},
 	})
+}
+
+// NewWaiting returns the stack with POST /wait, which reads its body and answers after a while, unless the context of
+// the request ends before.
+func NewWaiting(cfg Config, wait time.Duration) *gin.Engine {
+	s := newService(cfg)
+	return s.engine([]*route{{method: "POST", path: "/wait", admit: openToAll, body: requiredBody, handle: func(x *exchange) error {
+		select {
+		case <-x.c.Request.Context().Done():
+			return malformed("the context ended")
+		case <-time.After(wait):
+			return x.answer(200, &wire.Health{OK: true})
+		}
+	}}})
 }
 
 // Route is what a test may know of a route.

@@ -31,12 +31,13 @@ func TestBodyLimits(t *testing.T) {
 		request string
 		closes  bool
 	}{
-		"9 MiB":                       {post(9*mib) + pad(9*mib), false},
-		"9 MiB in chunks":             {chunked + asChunk(pad(9*mib)) + "0\r\n\r\n", false},
-		"one byte above 8 MiB":        {post(8*mib+1) + pad(8*mib+1), false},
-		"16 MiB":                      {post(16*mib) + pad(16*mib), false},
-		"17 MiB announced, none sent": {post(17 * mib), true},
-		"17 MiB in chunks":            {chunked + asChunk(pad(8*mib)) + asChunk(pad(9*mib)), true},
+		"9 MiB":                            {post(9*mib) + pad(9*mib), false},
+		"9 MiB in chunks":                  {chunked + asChunk(pad(9*mib)) + "0\r\n\r\n", false},
+		"one byte above 8 MiB":             {post(8*mib+1) + pad(8*mib+1), false},
+		"16 MiB":                           {post(16*mib) + pad(16*mib), false},
+		"17 MiB announced, none sent":      {post(17 * mib), true},
+		"a little above 16 MiB, in chunks": {chunked + asChunk(pad(16*mib)) + asChunk(pad(1024)) + "0\r\n\r\n", true},
+		"17 MiB in chunks":                 {chunked + asChunk(pad(8*mib)) + asChunk(pad(9*mib)), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", addr)
@@ -128,24 +129,14 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
-// A deadline that was left behind would cut the connection while it is idle, or an answer that takes long.
-func TestDeadlineEndsWithTheBody(t *testing.T) {
-	const bodyTime = 500 * time.Millisecond
-	srv, _ := echo(t, api.Limits{BodyTime: bodyTime})
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	r := bufio.NewReader(conn)
+// The time of a body ends with the body: a deadline that was left behind would end an answer that takes long.
+func TestBodyTimeEndsWithTheBody(t *testing.T) {
+	const bodyTime = 200 * time.Millisecond
+	srv := serve(t, api.NewWaiting(api.Config{Limits: api.Limits{BodyTime: bodyTime}}, 2*bodyTime))
 	for range 2 {
-		if _, err := io.WriteString(conn, post(len(tokens(1)))+tokens(1)); err != nil {
-			t.Fatal(err)
-		}
-		if resp, body := receive(t, r); resp.StatusCode != http.StatusOK {
+		if resp, body := do(t, srv, "POST", "/wait", "{}"); resp.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s", resp.StatusCode, body)
 		}
-		<-time.After(bodyTime + 50*time.Millisecond)
 	}
 }
 

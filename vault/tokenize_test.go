@@ -239,7 +239,7 @@ func TestUsedTokensDoNotFillASubject(t *testing.T) {
 	for i := range items {
 		items[i] = vault.TokenizeItem{Subject: "u1", Field: "phone", Value: secret.NewText("13800138000"), SingleUse: true}
 	}
-	for round := range 5 {
+	for round := range 3 {
 		out, err := v.Tokenize(bg, app, items)
 		if err != nil {
 			t.Fatal(err)
@@ -270,6 +270,6 @@ func TestUsedTokensDoNotFillASubject(t *testing.T) {
 		}
 	}
 	if full != 5000-4096 {
-		t.Errorf("%d of 5,000 tokens refused; a subject holds 4,096", full)
+		t.Errorf("%d of 5,000 tokens are refused beside 3,000 used ones; a subject holds 4,096", full)
 	}
 }

@@ -68,7 +68,7 @@ func (p *program) explain(err error) (int, string) {
 		}
 		return exitFailed, some.Error()
 	case errors.As(err, &reply):
-		return exitFailed, oneLine(reply.Error()) + p.advice(reply.Problem.Code)
+		return exitFailed, oneLine(err.Error()) + p.advice(reply.Problem.Code)
 	case errors.Is(err, context.Canceled):
 		return exitFailed, "interrupted"
 	case errors.Is(err, client.ErrUnreachable):

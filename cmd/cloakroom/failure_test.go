@@ -29,7 +29,7 @@ func TestExplain(t *testing.T) {
 		{"all items", items(2, 2), 1, "none of 2 succeeded; the reasons stand above"},
 		{"problem, in one line", refused(wire.SubjectErased), 1, `subject_erased: why\nnot [request r1]`},
 		{"problem of the key", refused(wire.Unauthenticated), 1, `unauthenticated: why\nnot [request r1]; the key came from app.key`},
-		{"wrapped", fmt.Errorf("stopped after 1 of 2: %w", refused(wire.SubjectErased)), 1, `subject_erased: why\nnot [request r1]`},
+		{"wrapped", fmt.Errorf("stopped after 1 of 2: %w", refused(wire.SubjectErased)), 1, `stopped after 1 of 2: subject_erased: why\nnot [request r1]`},
 		{"interrupted", fmt.Errorf("x: %w", context.Canceled), 1, "interrupted"},
 		{"no server", fmt.Errorf("client: GET /x: %w: %w", client.ErrUnreachable, syscall.ECONNREFUSED), 1,
 			"no answer from http://127.0.0.1:8440 (connection refused); is the server running? start one with: cloakroom serve"},

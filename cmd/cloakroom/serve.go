@@ -202,18 +202,19 @@ func (p *program) greet(s settings.Settings, inst *installation.Installation, ur
 	}
 	fmt.Fprintf(&b, "  keyring  %s%s\n  ledger   %s\n", inst.Keyring, sealed(inst.Sealed), inst.Ledger)
 	if inst.New {
-		fmt.Fprintf(&b, "Try: cloakroom subject put u1 --field phone%s\n", dataFlag(s))
+		fmt.Fprintf(&b, "Try: cloakroom subject put u1 --field phone%s\n", tryFlags(s, url))
 	}
 	_, _ = io.WriteString(p.err, b.String())
 }
 
-func dataFlag(s settings.Settings) string {
+// tryFlags are what a client command needs to reach this server.
+func tryFlags(s settings.Settings, url string) string {
 	var out string
 	if s.Data != settings.DefaultData {
 		out += " --data " + s.Data
 	}
 	if s.Addr != settings.DefaultAddr {
-		out += " --addr URL"
+		out += " --addr " + url
 	}
 	return out
 }

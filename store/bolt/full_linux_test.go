@@ -17,11 +17,6 @@ import (
 	"github.com/cloakroom-io/cloakroom/store"
 )
 
-// errRefused: this machine does not let a test mount a file system.
-var errRefused = errors.New("mount refused")
-
-const refusedCode = 3
-
 // TestDiskFull fills a real file system, and then a real limit on the size of a file, each in a process of its own.
 func TestDiskFull(t *testing.T) {
 	ways := []string{"tmpfs", "fsize"}
@@ -58,10 +53,17 @@ func ownMounts() *syscall.SysProcAttr {
 	return attr
 }
 
+func fillDisk(way, dir string) error {
+	if way == "tmpfs" {
+		return fillTmpfs(dir)
+	}
+	return fillToLimit(dir)
+}
+
 func fillTmpfs(dir string) error {
 	err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"))
 	if err != nil {
-		return fmt.Errorf("%w: %w", errRefused, err)
+		return fmt.Errorf("mount: %w: %w", errRefused, err)
 	}
 	ballast := filepath.Join(dir, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 6<<20), 0o600); err != nil {

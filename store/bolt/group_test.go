@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"testing"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/cloakroom-io/cloakroom/store"
 )
 
@@ -149,7 +151,36 @@ func TestUpdateThatIsCancelledWhileItWaits(t *testing.T) {
 	}
 }
 
-func TestCloseRefusesThoseWhoWait(t *testing.T) {
+// That the last commit fails while the store closes does not change what later calls are told.
+func TestCloseIsTheLastWord(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "store.db"))
+	h := hold(t, s)
+	s.commit = func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), errDisk) }
+	answer := h.queue(context.Background(), func(tx store.Tx) error { return tx.Put(store.Subjects, []byte("a"), nil) })
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	for s.queue.refusal() == nil {
+		runtime.Gosched()
+	}
+	if err := put(s, "b"); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("late update: %v", err)
+	}
+	close(h.goOn)
+	if err := <-answer; !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("waiting update: %v", err)
+	}
+	if err := <-h.done; !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("running update: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if err := put(s, "b"); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("after close: %v", err)
+	}
+}
+
+func TestCloseRefusesThoseWhoCome(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "store.db"))
 	h := hold(t, s)
 	closed := make(chan error)

@@ -15,6 +15,11 @@ import (
 // childVar makes the test binary play one role in a process of its own: "role=path".
 const childVar = "CLOAKROOM_BOLT_CHILD"
 
+// errRefused: this machine does not let a test fill a disk this way.
+var errRefused = errors.New("refused")
+
+const refusedCode = 3
+
 func TestMain(m *testing.M) {
 	role, path, ok := strings.Cut(os.Getenv(childVar), "=")
 	if !ok {
@@ -24,10 +29,8 @@ func TestMain(m *testing.M) {
 	switch role {
 	case "load":
 		err = load(path)
-	case "tmpfs":
-		err = fillTmpfs(path)
-	case "fsize":
-		err = fillToLimit(path)
+	case "tmpfs", "fsize":
+		err = fillDisk(role, path)
 	}
 	if errors.Is(err, errRefused) {
 		fmt.Fprintln(os.Stderr, err)

@@ -92,9 +92,12 @@ var scans = []contract{
 				return err
 			}
 			var seen []string
+			if err := shows(tx, store.Subjects, "a=1", "b=2", "bb=4", "c=3"); err != nil {
+				return err
+			}
 			err := tx.Scan(store.Subjects, nil, nil, func(key, value []byte) error {
 				seen = append(seen, string(key)+"="+string(value))
-				nested, err := list(tx, store.Subjects, key, nil)
+				nested, err := list(tx, store.Subjects, nil, nil)
 				if err != nil || len(nested) == 0 || nested[0] != seen[len(seen)-1] {
 					return fmt.Errorf("nested scan: %q, %v", nested, err)
 				}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package bolt
+
+func fillDisk(string, string) error { return errRefused }
