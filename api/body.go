@@ -23,7 +23,8 @@ func (x *exchange) beginBody() error {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	// Only a real connection has deadlines; elsewhere nothing can be slow.
+	// net/http lifts the deadline when the body has been read. Only a real connection has one; elsewhere nothing can be
+	// slow.
 	_ = http.NewResponseController(x.c.Writer).SetReadDeadline(time.Now().Add(x.s.limits.BodyTime))
 	if r.ContentLength > x.s.limits.Discard {
 		return x.tooLarge(true)
@@ -58,7 +59,6 @@ func (x *exchange) readBody() error {
 			return bodyFault(err)
 		}
 		if int64(x.in.Len()) <= limit {
-			_ = http.NewResponseController(x.c.Writer).SetReadDeadline(time.Time{})
 			if x.in.Len() == 0 && x.rt.body == requiredBody {
 				return malformed("the request has no body; send a JSON object")
 			}

@@ -1,20 +1,16 @@
 package api_test
 
 import (
-	"context"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cloakroom-io/cloakroom/api/wire"
-	"github.com/cloakroom-io/cloakroom/audit"
-	"github.com/cloakroom-io/cloakroom/keys"
-	"github.com/cloakroom-io/cloakroom/vault"
-	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
 
 func TestLifeOfASubject(t *testing.T) {
@@ -254,16 +250,18 @@ func TestIdempotencyKey(t *testing.T) {
 	if third := must[wire.Tokenized](h, 200, "app", "POST", "/v1/tokenize", item); third.Items[0].Token == first.Items[0].Token {
 		t.Error("a request without the key made the same token")
 	}
+	const fields = `{"fields":{"name":"张三"}}`
+	must[wire.SubjectTokens](h, 200, "app", "PUT", "/v1/subjects/u1", fields, "Idempotency-Key", "order-78")
 	for name, c := range map[string][3]string{
-		"another body":   {"POST", "/v1/tokenize", item + " "},
-		"another path":   {"PUT", "/v1/subjects/u1", `{"fields":{"name":"x"}}`},
-		"another method": {"PATCH", "/v1/subjects/u1", `{"fields":{"name":"x"}}`},
-		"another query":  {"PUT", "/v1/subjects/u1?recreate=true", `{"fields":{"name":"x"}}`},
+		"another body":   {"PUT", "/v1/subjects/u1", fields + " "},
+		"another path":   {"PUT", "/v1/subjects/u2", fields},
+		"another method": {"PATCH", "/v1/subjects/u1", fields},
+		"another query":  {"PUT", "/v1/subjects/u1?recreate=false", fields},
 	} {
-		resp, body := h.as("app", c[0], c[1], c[2], key...)
-		if p := wantProblem(t, resp, body, 409, wire.IdempotencyMismatch); p.Detail == "" {
-			t.Error(name)
-		}
+		t.Run(name, func(t *testing.T) {
+			resp, body := h.as("app", c[0], c[1], c[2], "Idempotency-Key", "order-78")
+			wantProblem(t, resp, body, 409, wire.IdempotencyMismatch)
+		})
 	}
 	// Reading never replays, so it does not look at the key either.
 	for range 2 {
@@ -276,86 +274,44 @@ func TestIdempotencyKey(t *testing.T) {
 	wantProblem(t, resp, body, 409, wire.Conflict)
 }
 
-// failing is a key service and an audit log that stop working when told to.
-type failing struct{ kms, audit atomic.Bool }
-
-type failingKMS struct {
-	keys.KMS
-	f *failing
-}
-
-func (k failingKMS) Unwrap(ctx context.Context, name keys.KeyName, items []keys.UnwrapItem) ([]keys.Outcome, error) {
-	if k.f.kms.Load() {
-		return nil, keys.ErrKMSUnavailable
+// Who called, why and with which request reaches the audit log.
+func TestAuditKnowsTheCall(t *testing.T) {
+	h := newHouse(t)
+	put := must[wire.SubjectTokens](h, 201, "app", "PUT", "/v1/subjects/u1", `{"fields":{"name":"张三"}}`, "X-Request-Id", "rid-put")
+	must[wire.Subject](h, 200, "support", "GET", "/v1/subjects/u1?purpose=support", "", "X-Request-Id", "rid-get")
+	must[wire.Detokenized](h, 200, "app", "POST", "/v1/detokenize",
+		fmt.Sprintf(`{"purpose":"service","reason":"order 77","tokens":[%q]}`, string(put.Tokens["name"])), "X-Request-Id", "rid-open")
+	must[map[string]any](h, 200, "officer", "DELETE", "/v1/subjects/u1/fields/name", `{"reason":"wish 1"}`, "X-Request-Id", "rid-field")
+	must[map[string]any](h, 200, "officer", "DELETE", "/v1/subjects/u1", `{"reason":"wish 2"}`, "X-Request-Id", "rid-erase")
+	files, err := filepath.Glob(filepath.Join(h.dir, "audit", "*"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return k.KMS.Unwrap(ctx, name, items)
-}
-
-func (k failingKMS) Wrap(ctx context.Context, name keys.KeyName, version int, items []keys.WrapItem) ([]keys.Outcome, error) {
-	if k.f.kms.Load() {
-		return nil, keys.ErrKMSUnavailable
-	}
-	return k.KMS.Wrap(ctx, name, version, items)
-}
-
-func (k failingKMS) Versions(ctx context.Context, name keys.KeyName) (keys.Versions, error) {
-	if k.f.kms.Load() {
-		return keys.Versions{}, fmt.Errorf("10.0.0.7: %w", keys.ErrKMSUnavailable)
-	}
-	return k.KMS.Versions(ctx, name)
-}
-
-type failingAudit struct {
-	vault.AuditLog
-	f *failing
-}
-
-func (a failingAudit) Append(ctx context.Context, e *audit.Event) (uint64, error) {
-	if a.f.audit.Load() {
-		return 0, fmt.Errorf("no space left")
-	}
-	return a.AuditLog.Append(ctx, e)
-}
-
-func TestPartsThatFail(t *testing.T) {
-	f := &failing{}
-	h := newHouseWith(t, vaulttest.Options{
-		KMS:      func(k keys.KMS) keys.KMS { return failingKMS{k, f} },
-		Audit:    func(a vault.AuditLog) vault.AuditLog { return failingAudit{a, f} },
-		CacheTTL: time.Nanosecond,
-	})
-	put := must[wire.SubjectTokens](h, 201, "app", "PUT", "/v1/subjects/u1", `{"fields":{"name":"张三"}}`)
-	open := fmt.Sprintf(`{"purpose":"service","tokens":[%q]}`, string(put.Tokens["name"]))
-	must[wire.Detokenized](h, 200, "app", "POST", "/v1/detokenize", open)
-
-	f.kms.Store(true)
-	for _, c := range [][3]string{
-		{"POST", "/v1/detokenize", open},
-		{"PUT", "/v1/subjects/u9", `{"fields":{"name":"x"}}`},
-	} {
-		resp, body := h.as("app", c[0], c[1], c[2])
-		wantProblem(t, resp, body, 503, wire.KeyServiceUnavailable)
-		if resp.Header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+	var lines []string
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
 		}
+		lines = append(lines, strings.Split(string(text), "\n")...)
 	}
-	resp, body := h.as("", "GET", "/readyz", "")
-	if resp.StatusCode != 503 || !strings.Contains(body, `"kms":{"ok":false,`) || !strings.Contains(body, `"store":{"ok":true}`) || strings.Contains(body, "10.0.0.7") {
-		t.Errorf("%d %s", resp.StatusCode, body)
-	}
-	if !strings.Contains(h.log.String(), "10.0.0.7") {
-		t.Error("the log does not say why the key service is not ready")
-	}
-	f.kms.Store(false)
-	if state := must[wire.Readiness](h, 200, "", "GET", "/readyz", ""); !state.Ready || len(state.Checks) != 4 {
-		t.Errorf("%+v", state)
-	}
-
-	f.audit.Store(true)
-	resp, body = h.as("app", "POST", "/v1/detokenize", open)
-	wantProblem(t, resp, body, 503, wire.AuditUnavailable)
-	if strings.Contains(body, "张三") || strings.Contains(body, "no space") {
-		t.Error(body)
+	for id, words := range map[string][]string{
+		"rid-put":   {`"app"`, "127.0.0.1"},
+		"rid-get":   {`"support"`, "127.0.0.1"},
+		"rid-open":  {`"app"`, "order 77", `"service"`},
+		"rid-field": {`"officer"`, "wish 1"},
+		"rid-erase": {`"officer"`, "wish 2"},
+	} {
+		i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, id) })
+		if i < 0 {
+			t.Errorf("no entry of %s", id)
+			continue
+		}
+		for _, w := range words {
+			if !strings.Contains(lines[i], w) {
+				t.Errorf("the entry of %s lacks %s: %s", id, w, lines[i])
+			}
+		}
 	}
 }
 

@@ -181,8 +181,8 @@ func TestPanics(t *testing.T) {
 		srv := serve(t, api.NewThrowing(api.Config{Logger: log.logger()}, func() any { return marker }, true))
 		conn := dial(t, srv)
 		fmt.Fprintf(conn, "GET /throw HTTP/1.1\r\nHost: vault\r\n\r\n")
-		if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil && resp.ContentLength == 0 {
-			t.Error("a cut answer looks whole")
+		if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+			t.Errorf("a cut answer looks whole: %d", resp.StatusCode)
 		}
 		if !strings.Contains(log.String(), `"msg":"request"`) || strings.Contains(log.String(), marker) {
 			t.Errorf("log: %s", log)

@@ -210,7 +210,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	phone := string(got.Fields["phone"].Token)
 	list := `{"tokens":["` + phone + `","tok_nonsense"]}`
 	w.ask("app", "POST", "/v1/tokenize", "/v1/tokenize", `{"items":[{"subject":"u2","field":"phone","value":"13900139000","ttl":"24h","single_use":true},{"subject":"u2","field":"phone","value":"x"},{"subject":"u2","field":"phone","value":"x","ttl":"never"}]}`, 200)
-	w.ask("app", "POST", "/v1/detokenize", "/v1/detokenize", `{"purpose":"service","reason":"order 77",`+list[1:], 200)
+	w.ask("app", "POST", "/v1/detokenize", "/v1/detokenize", `{"purpose":"service","reason":"order 77","view":"masked",`+list[1:], 200)
 	w.ask("app", "POST", "/v1/tokens/inspect", "/v1/tokens/inspect", list, 200)
 	w.ask("app", "POST", "/v1/tokens/revoke", "/v1/tokens/revoke", list, 200, "Idempotency-Key", "k2")
 	w.ask("app", "POST", "/v1/tokens/inspect", "/v1/tokens/inspect", list, 200)

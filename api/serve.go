@@ -147,7 +147,7 @@ func bearerOf(headers []string) (string, bool) {
 // not looked at.
 func local(remote string) bool {
 	a, err := netip.ParseAddr(hostOf(remote))
-	return err == nil && a.Unmap().IsLoopback()
+	return err == nil && a.IsLoopback()
 }
 
 func hostOf(remote string) string {

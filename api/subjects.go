@@ -16,11 +16,6 @@ func (s *service) putSubject(ctx context.Context, call vault.Call, p params, req
 	if err != nil {
 		return 0, wire.SubjectTokens{}, err
 	}
-	for _, f := range req.Fields {
-		if f.Remove {
-			return 0, wire.SubjectTokens{}, malformed("null removes a field; that is a PATCH")
-		}
-	}
 	return written(p, req, recreate, func(r vault.PutRequest) (vault.PutResult, error) { return s.vault.Put(ctx, call, r) })
 }
 

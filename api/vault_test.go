@@ -18,6 +18,7 @@ type house struct {
 	log  *logbook
 	keys map[string]string // role -> credential
 	api  http.Handler
+	dir  string
 }
 
 func newHouse(t testing.TB) *house { return newHouseWith(t, vaulttest.Options{}) }
@@ -25,8 +26,8 @@ func newHouse(t testing.TB) *house { return newHouseWith(t, vaulttest.Options{})
 func newHouseWith(t testing.TB, opt vaulttest.Options) *house {
 	t.Helper()
 	h := &house{t: t, log: &logbook{}, keys: map[string]string{}}
-	opt.Logger = h.log.logger()
-	in := vaulttest.Open(t, t.TempDir(), opt)
+	opt.Logger, h.dir = h.log.logger(), t.TempDir()
+	in := vaulttest.Open(t, h.dir, opt)
 	for role, key := range in.Key {
 		h.keys[role] = key.Reveal()
 	}

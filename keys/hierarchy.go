@@ -83,9 +83,7 @@ func Generate(rand io.Reader, inst InstanceID, log2P uint8) (*Hierarchy, secret.
 			return nil, secret.Bytes{}, fmt.Errorf("reading randomness: %w", err)
 		}
 	}
-	if err := h.prepare(); err != nil {
-		return nil, secret.Bytes{}, err
-	}
+	h.prepare()
 	return h, secret.NewBytes(append([]byte(nil), h.er[:]...)), nil
 }
 
@@ -101,15 +99,8 @@ func newHierarchy(inst InstanceID, log2P uint8, epoch uint64) (*Hierarchy, error
 }
 
 // prepare derives what every call would else derive again.
-func (h *Hierarchy) prepare() error {
-	var first error
-	sub := func(key *[keySize]byte, label string) [keySize]byte {
-		out, err := derive(key[:], label)
-		if err != nil && first == nil {
-			first = err
-		}
-		return out
-	}
+func (h *Hierarchy) prepare() {
+	sub := func(key *[keySize]byte, label string) [keySize]byte { return derive(key[:], label) }
 	for i := range h.buckets[:Buckets] {
 		b := &h.buckets[i]
 		b.subject, b.token = sub(&b.key, labelSubject), sub(&b.key, labelToken)
@@ -129,7 +120,6 @@ func (h *Hierarchy) prepare() error {
 	h.audit = newMAC(&h.service[serviceAudit])
 	h.index = newMAC(&h.service[serviceIndex])
 	h.sign = newMAC(&h.service[serviceSign])
-	return first
 }
 
 // Instance returns the installation these keys are of.

@@ -109,7 +109,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"key row longer", func(r *Rows) { r.Keys[3].Value = append(bytes.Clone(r.Keys[3].Value), 0) }, "keys row bucket 3:"},
 		{"key row empty", func(r *Rows) { r.Keys[3].Value = nil }, "keys row bucket 3:"},
 		{"a key of another length", func(r *Rows) {
-			k := must[[keySize]byte](t)(derive(er.Reveal(), labelService))
+			k := derive(er.Reveal(), labelService)
 			p := place{label: labelService, inst: inst, row: serviceRowKey("sid")}
 			r.Keys[service].Value = must[[]byte](t)(seal(stream(9), &k, p, nil, make([]byte, 31)))
 		}, "keys row service sid:"},

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
@@ -155,11 +153,10 @@ func recordKeys(dek secret.Bytes, data []byte, suite Suite) (recordKey, error) {
 	if suite == AES256GCM {
 		nonceSize = 12
 	}
-	all, err := hkdf.Expand(sha256.New, dek.Reveal(), string(data), keySize+nonceSize+commitmentSize)
-	if err != nil {
-		return recordKey{}, err
-	}
+	all := make([]byte, keySize+nonceSize+commitmentSize)
+	expand(all, dek.Reveal(), data)
 	k := recordKey{all: all, nonce: all[keySize : keySize+nonceSize], commitment: all[keySize+nonceSize:]}
+	var err error
 	if suite == AES256GCM {
 		var block cipher.Block
 		if block, err = aes.NewCipher(all[:keySize]); err == nil {

@@ -20,13 +20,10 @@ func (h *Hierarchy) Rows(rand io.Reader) (Rows, error) {
 		return Rows{}, err
 	}
 	defer h.done()
-	wrappers, err := h.wrappers()
-	if err != nil {
-		return Rows{}, err
-	}
+	wrappers := h.wrappers()
 	defer wrappers.wipe()
 	var out Rows
-	err = h.each(func(s slot, key *[keySize]byte, generation *uint64) error {
+	err := h.each(func(s slot, key *[keySize]byte, generation *uint64) error {
 		p := s.place(h.inst)
 		if generation != nil {
 			p.generation = *generation
@@ -60,10 +57,7 @@ func Load(inst InstanceID, log2P uint8, root Root, er secret.Bytes, rows Rows) (
 		h.discard()
 		return nil, err
 	}
-	if err := h.prepare(); err != nil {
-		h.discard()
-		return nil, err
-	}
+	h.prepare()
 	return h, nil
 }
 
@@ -76,10 +70,7 @@ func (h *Hierarchy) load(rows Rows) error {
 	if err != nil {
 		return err
 	}
-	wrappers, err := h.wrappers()
-	if err != nil {
-		return err
-	}
+	wrappers := h.wrappers()
 	defer wrappers.wipe()
 	err = h.each(func(s slot, key *[keySize]byte, generation *uint64) error {
 		p := s.place(h.inst)
@@ -120,16 +111,13 @@ func (h *Hierarchy) load(rows Rows) error {
 // wrappers are the epoch root's subkeys, by label.
 type wrappers map[string]*[keySize]byte
 
-func (h *Hierarchy) wrappers() (wrappers, error) {
+func (h *Hierarchy) wrappers() wrappers {
 	w := make(wrappers)
 	for _, label := range []string{labelBucket, labelPartition, labelService} {
-		k, err := derive(h.er[:], label)
-		if err != nil {
-			return nil, err
-		}
+		k := derive(h.er[:], label)
 		w[label] = &k
 	}
-	return w, nil
+	return w
 }
 
 func (w wrappers) wipe() {

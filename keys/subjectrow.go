@@ -122,10 +122,7 @@ func sealUnder(rand io.Reader, key secret.Bytes, p place, sort string, plaintext
 	if key.Len() != keySize {
 		return nil, fmt.Errorf("%s: %w", sort, ErrInvalid)
 	}
-	sub, err := derive(key.Reveal(), p.label)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", sort, err)
-	}
+	sub := derive(key.Reveal(), p.label)
 	defer clear(sub[:])
 	value, err := seal(rand, &sub, p, nil, plaintext)
 	if err != nil {
@@ -138,10 +135,7 @@ func openUnder(key secret.Bytes, p place, sort string, value []byte) ([]byte, er
 	if key.Len() != keySize {
 		return nil, fmt.Errorf("%s: %w", sort, ErrInvalid)
 	}
-	sub, err := derive(key.Reveal(), p.label)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", sort, err)
-	}
+	sub := derive(key.Reveal(), p.label)
 	defer clear(sub[:])
 	plaintext, err := open(&sub, p, value)
 	if err != nil {

@@ -1,8 +1,6 @@
 package keys
 
 import (
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -27,17 +25,6 @@ const (
 	labelIndex     = "cloakroom/index/1"
 	labelIdem      = "cloakroom/idem/1"
 )
-
-// derive is HKDF-Expand with SHA-256 (RFC 5869): 32 bytes of key for label.
-func derive(key []byte, label string) (out [keySize]byte, err error) {
-	b, err := hkdf.Expand(sha256.New, key, label, keySize)
-	if err != nil {
-		return out, fmt.Errorf("deriving a key: %w", err)
-	}
-	copy(out[:], b)
-	clear(b)
-	return out, nil
-}
 
 // place is where a wrapped value stands; all of it is associated data, so that it opens nowhere else.
 type place struct {

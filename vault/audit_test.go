@@ -121,6 +121,7 @@ func everyMethod(s scene, id string) []method {
 
 // TestEveryMethodIsInTheTable keeps a new method from going unaudited unnoticed.
 func TestEveryMethodIsInTheTable(t *testing.T) {
+	t.Parallel()
 	have := map[string]bool{}
 	for _, m := range everyMethod(scene{}, "") {
 		have[m.name] = true
@@ -137,6 +138,7 @@ func TestEveryMethodIsInTheTable(t *testing.T) {
 }
 
 func TestNothingWithoutAudit(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	folder := filepath.Join(in.Dir, "audit")
 	full := &fullLog{AuditLog: in.Log}
@@ -176,6 +178,7 @@ func TestNothingWithoutAudit(t *testing.T) {
 }
 
 func TestOneEntryPerCall(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	s := newScene(t, v, "")
 	nobody := vaulttest.Call("app", "service")
@@ -238,6 +241,12 @@ func refusals(t *testing.T, v *vaulttest.Installation) {
 			_, err := v.Get(bg, c, vault.GetRequest{Subject: "r1"})
 			return err
 		}, vault.ErrConsent},
+		{"get for a value in the place of a purpose", func() error {
+			c := app
+			c.Purpose = canaryPhone
+			_, err := v.Get(bg, c, vault.GetRequest{Subject: "r1"})
+			return err
+		}, vault.ErrPurpose},
 		{"get of more", func() error {
 			c := app
 			c.Purpose = "support"
@@ -259,12 +268,14 @@ func refusals(t *testing.T, v *vaulttest.Installation) {
 		{"erase of nobody", func() error { _, err := v.Erase(bg, officer, "r9"); return err }, vault.ErrSubjectNotFound},
 		{"erase of the erased", func() error { _, err := v.Erase(bg, officer, canarySubject); return err }, vault.ErrSubjectErased},
 		{"erase of a field not there", func() error { _, err := v.EraseField(bg, officer, "r1", "email"); return err }, vault.ErrNotFound},
+		{"erase of a field that is none", func() error { _, err := v.EraseField(bg, officer, "r1", "canary_7730912"); return err }, vault.ErrNotFound},
 		{"certificate not there", func() error { _, err := v.Erasure(bg, officer, "era_00000000000000000000000000"); return err }, vault.ErrNotFound},
 		{"put, key used", func() error { _, err := v.Put(bg, mismatch, vault.PutRequest{Subject: "r1"}); return err }, vault.ErrIdempotency},
 		{"tokenize, key used", func() error { _, err := v.Tokenize(bg, mismatch, nil); return err }, vault.ErrIdempotency},
 		{"revoke, key used", func() error { _, err := v.Revoke(bg, mismatch, nil); return err }, vault.ErrIdempotency},
 		{"erase, key used", func() error { _, err := v.Erase(bg, mismatch, "r1"); return err }, vault.ErrIdempotency},
 		{"service there", func() error { _, err := v.AddService(bg, operator, "app", "app"); return err }, vault.ErrConflict},
+		{"erase of a field that is none, forbidden", func() error { _, err := v.EraseField(bg, operator, "r1", "canary_7730912"); return err }, vault.ErrForbidden},
 		{"key of no service", func() error { _, err := v.AddKey(bg, operator, "nobody"); return err }, vault.ErrNotFound},
 		{"disable no key", func() error { return v.DisableKey(bg, operator, "app", "x") }, vault.ErrNotFound},
 		{"disable no service", func() error { return v.DisableService(bg, operator, "nobody") }, vault.ErrNotFound},

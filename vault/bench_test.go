@@ -57,8 +57,9 @@ func BenchmarkDetokenize(b *testing.B) {
 	}
 }
 
-func fiveFields() []vault.FieldInput {
-	return vaulttest.Fields("phone", "13800138000", "name", "张三", "email", "zhang.san@example.com",
+// fiveFields are those of the n-th subject; a thousand share a name.
+func fiveFields(n uint64) []vault.FieldInput {
+	return vaulttest.Fields("phone", fmt.Sprintf("138%08d", n%1e8), "name", "张"+string(rune('一'+n/1000)), "email", fmt.Sprintf("zhang.san%d@example.com", n),
 		"address", "北京市海淀区中关村大街27号", "text", "a note of some length about nothing at all")
 }
 
@@ -67,7 +68,7 @@ func fiveFields() []vault.FieldInput {
 func BenchmarkPut(b *testing.B) {
 	v := vaulttest.Open(b, b.TempDir(), vaulttest.Options{})
 	app := vaulttest.Call("app", "")
-	if _, err := v.Put(bg, app, vault.PutRequest{Subject: "one", Fields: fiveFields()}); err != nil {
+	if _, err := v.Put(bg, app, vault.PutRequest{Subject: "one", Fields: fiveFields(0)}); err != nil {
 		b.Fatal(err)
 	}
 	shape := dump(b, v.Store, store.Subjects, store.Tokens, store.Index)
@@ -76,7 +77,8 @@ func BenchmarkPut(b *testing.B) {
 	var n atomic.Uint64
 	b.ResetTimer()
 	parallel(b, func() error {
-		_, err := v.Put(bg, app, vault.PutRequest{Subject: fmt.Sprintf("u%d", n.Add(1)), Fields: fiveFields()})
+		i := n.Add(1)
+		_, err := v.Put(bg, app, vault.PutRequest{Subject: fmt.Sprintf("u%d", i), Fields: fiveFields(i)})
 		return err
 	})
 	b.StopTimer()

@@ -39,6 +39,7 @@ func members(t testing.TB, certificate []byte) map[string]jsontext.Value {
 }
 
 func TestCertificateCannotBeAltered(t *testing.T) {
+	t.Parallel()
 	field, subject, key := certificates(t)
 	for name, c := range map[string][]byte{"field": field, "subject": subject} {
 		if _, err := vault.VerifyCertificate(c, key); err != nil {
@@ -51,30 +52,27 @@ func TestCertificateCannotBeAltered(t *testing.T) {
 		if _, err := vault.VerifyCertificate(tidy, key+"\n"); err != nil {
 			t.Errorf("%s, laid out for reading: %v", name, err)
 		}
-		// Each byte: its lowest bit, its case, the next letter of base64, and what a reader might pass over.
-		for i := range c {
-			for _, b := range changes(c[i], name == "field") {
-				altered := bytes.Clone(c)
-				if altered[i] = b; b == c[i] {
-					continue
-				}
-				if _, err := vault.VerifyCertificate(altered, key); err == nil {
-					t.Errorf("%s: byte %d changed from %q to %q is accepted", name, i, c[i], b)
-				}
+	}
+	begin := bytes.Index(field, members(t, field)["signature"])
+	for i := range field {
+		changes := []byte{field[i] + 1}
+		if i >= begin && i < begin+90 { // base64: its neighbours, other bits of its last character, what is passed over
+			changes = append(changes, field[i]^1, field[i]^0x20, field[i]+4, ' ', '=')
+		}
+		for _, b := range changes {
+			altered := bytes.Clone(field)
+			if altered[i] = b; b == field[i] {
+				continue
 			}
-			if _, err := vault.VerifyCertificate(c[:i], key); err == nil {
-				t.Errorf("%s: cut after %d bytes is accepted", name, i)
+			if _, err := vault.VerifyCertificate(altered, key); err == nil {
+				t.Errorf("byte %d changed from %q to %q is accepted", i, field[i], b)
 			}
+		}
+		if _, err := vault.VerifyCertificate(field[:i], key); err == nil {
+			t.Errorf("cut after %d bytes is accepted", i)
 		}
 	}
 	exchangeMembers(t, field, subject, key)
-}
-
-func changes(b byte, all bool) []byte {
-	if all {
-		return []byte{b ^ 1, b ^ 0x20, b + 1, ' ', '0'}
-	}
-	return []byte{b + 1}
 }
 
 func exchangeMembers(t *testing.T, field, subject []byte, key string) {
@@ -119,6 +117,7 @@ func exchangeMembers(t *testing.T, field, subject []byte, key string) {
 }
 
 func TestCertificateForms(t *testing.T) {
+	t.Parallel()
 	field, subject, key := certificates(t)
 	_, _, other := certificates(t)
 	public := base64.StdEncoding.EncodeToString(make([]byte, ed25519.PublicKeySize))

@@ -15,6 +15,7 @@ import (
 // TestManyWritersOneSubject: 64 writers, through two vaults over one store as two processes would be, each tokenize the
 // same subject. None is told of another, and nobody's change is lost.
 func TestManyWritersOneSubject(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	vaults := []*vaulttest.Installation{in, another(t, in, nil)}
 	put(t, in, "u1", "name", "张三")
@@ -51,6 +52,7 @@ func TestManyWritersOneSubject(t *testing.T) {
 
 // TestIndexSharedByWriters: subjects of one partition that share a value share an index row, which no writer may lose.
 func TestIndexSharedByWriters(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	vaults := []*vaulttest.Installation{in, another(t, in, nil)}
 	var all sync.WaitGroup
@@ -81,6 +83,7 @@ func TestIndexSharedByWriters(t *testing.T) {
 
 // TestPutAndEraseRace: whichever comes first, the outcome is one of the two orders, and what was erased stays so.
 func TestPutAndEraseRace(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	vaults := []*vaulttest.Installation{in, another(t, in, nil)}
 	app := vaulttest.Call("app", "service")
@@ -127,6 +130,7 @@ func TestPutAndEraseRace(t *testing.T) {
 
 // TestRecreateRace: of many who begin an erased subject anew one creates it, and all write to the same one.
 func TestRecreateRace(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	vaults := []*vaulttest.Installation{in, another(t, in, nil)}
 	put(t, in, "u1", "phone", "13800138000")
@@ -154,5 +158,26 @@ func TestRecreateRace(t *testing.T) {
 	}
 	if created != 1 {
 		t.Errorf("created %d times", created)
+	}
+}
+
+// TestRecreateAfterAnotherLife: a subject that began and was erased again while a caller was about to begin it anew has
+// used up another key version. The caller's must lie above it, or the ledger would erase it with the one before.
+func TestRecreateAfterAnotherLife(t *testing.T) {
+	t.Parallel()
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	put(t, in, "u1", "phone", "13800138000")
+	erase(t, in, "u1")
+	again := func(v *vaulttest.Installation) {
+		if _, err := v.Put(bg, vaulttest.Call("app", ""), vault.PutRequest{Subject: "u1", Recreate: true, Fields: vaulttest.Fields("phone", "13900139000")}); err != nil {
+			t.Error(err)
+		}
+	}
+	before := &beforeUpdate{Store: in.Store}
+	v := another(t, in, func(c *vault.Config) { c.Store = before })
+	before.do = func() { again(in); erase(t, in, "u1") }
+	again(v)
+	if c, err := vault.VerifyCertificate(erase(t, v, "u1"), v.CertificateKey()); err != nil || c.Version != 3 {
+		t.Errorf("the third life had key version %d (%v)", c.Version, err)
 	}
 }

@@ -161,7 +161,8 @@ func (v *Vault) openToken(key [16]byte, value []byte, now uint64) (row keys.Toke
 
 // fetch reads the subjects behind the tokens that are still good, each once, and each token's record.
 func (d *detokenizing) fetch(tx store.ReadTx) error {
-	var rows [][]byte
+	rows := make([][]byte, 0, 2*len(d.items))
+	d.subjects = make([]holder, 0, len(d.items))
 	at := make(map[keys.SID]int, len(d.items))
 	for i := range d.items {
 		it := &d.items[i]

@@ -16,6 +16,7 @@ import (
 
 // TestWhoSeesWhat holds the starter policy: role, purpose and the view asked for.
 func TestWhoSeesWhat(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	token := put(t, v, "u1", "phone", "13800138000")["phone"]
 	const full, masked = "13800138000", "138****8000"
@@ -79,6 +80,7 @@ func codeOf(err error) string {
 // TestFirstFaultIsTold: an item has one outcome, and of several faults the first of: the token's state, its audience,
 // the field, the purpose, consent, the view.
 func TestFirstFaultIsTold(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	at := newClock()
 	v := another(t, in, func(c *vault.Config) { c.Now = at.now })
@@ -118,6 +120,7 @@ func TestFirstFaultIsTold(t *testing.T) {
 
 // TestSingleUse: of 64 callers at once exactly one gets the value, through one vault or two.
 func TestSingleUse(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	vaults := []*vaulttest.Installation{in, another(t, in, nil)}
 	token := mint(t, in, vault.TokenizeItem{Subject: "u1", Field: "phone", Value: secret.NewText("13800138000"), SingleUse: true})
@@ -146,6 +149,7 @@ func TestSingleUse(t *testing.T) {
 // TestSingleUseNotSpent: when a token cannot be marked as used, its value does not leave; when it died on the way, that
 // is what is told.
 func TestSingleUseNotSpent(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	token := mint(t, in, vault.TokenizeItem{Subject: "u1", Field: "phone", Value: secret.NewText("13800138000"), SingleUse: true})
 	app := vaulttest.Call("app", "service")

@@ -83,12 +83,13 @@ func (v *Vault) erase(ctx context.Context, call Call, subject, field string) (ce
 
 func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field string) ([]byte, error) {
 	rec := v.record(call, policy.Erase)
+	var p *policyInForce
 	var s *subject
 	var r *replay
 	var refusal *Error
 	var epoch uint64
 	err := v.store.View(ctx, func(tx store.ReadTx) (err error) {
-		if _, refusal, err = v.admitIn(tx, rec, call, policy.Erase); err != nil || refusal != nil {
+		if p, refusal, err = v.admitIn(tx, rec, call, policy.Erase); err != nil || refusal != nil {
 			return err
 		}
 		if r, err = v.replayOf(tx, call); err != nil {
@@ -110,7 +111,11 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 	if refusal == nil {
 		refusal = s.cannotErase(field)
 	}
-	rec.item(&sid, field, "", "", refusal)
+	if _, ours := p.Field(field); ours || refusal == nil {
+		rec.item(&sid, field, "", "", refusal)
+	} else {
+		rec.item(&sid, "", "", "", refusal) // not a name of ours: whatever the caller wrote there stays out of the log
+	}
 	if refusal != nil {
 		if refusal.Is(ErrSubjectErased) || refusal.Is(ErrFieldErased) {
 			// Perhaps this call repeats one that erased and could not write the ledger: "erased" is only said of

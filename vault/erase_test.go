@@ -40,6 +40,7 @@ func checkErased(t *testing.T, v *vaulttest.Installation, subject string, tokens
 }
 
 func TestErase(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	v := vaulttest.Open(t, dir, vaulttest.Options{})
 	put(t, v, "u0", "phone", "13800138000") // shares the value
@@ -117,6 +118,7 @@ func recreate(t *testing.T, v *vaulttest.Installation, dead []secret.Text) {
 }
 
 func TestEraseField(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	officer := vaulttest.Call("officer", "")
 	tokens := put(t, v, "u1", "phone", "13800138000", "name", "张三", "text", long("病历"))
@@ -168,6 +170,7 @@ func TestEraseField(t *testing.T) {
 
 // TestEraseGoesOnWithoutItsCaller: a caller that leaves once the erasure is committed does not keep it from the ledger.
 func TestEraseGoesOnWithoutItsCaller(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	put(t, in, "u1", "phone", "13800138000")
 	ctx, leave := context.WithCancel(bg)
@@ -193,6 +196,7 @@ func (s leavingStore) Update(ctx context.Context, fn func(store.Tx) error) error
 }
 
 func TestErasures(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	officer := vaulttest.Call("officer", "")
 	var want []string

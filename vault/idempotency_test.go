@@ -14,6 +14,7 @@ import (
 )
 
 func TestReplayOfPut(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	at := newClock()
 	v := another(t, in, func(c *vault.Config) { c.Now = at.now })
@@ -68,6 +69,7 @@ func TestReplayOfPut(t *testing.T) {
 }
 
 func TestReplayOfTokenize(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	value := secret.NewText("13800138000")
 	items := []vault.TokenizeItem{
@@ -117,6 +119,7 @@ func TestReplayOfTokenize(t *testing.T) {
 }
 
 func TestReplayOfEraseAndServices(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	officer, operator := vaulttest.Call("officer", ""), vaulttest.Call("operator", "")
 	put(t, v, "u1", "phone", "13800138000", "name", "张三")
@@ -168,6 +171,7 @@ func TestReplayOfEraseAndServices(t *testing.T) {
 
 // TestSameKeyAtOnce: of calls with one idempotency key at once, one makes the change and all answer the same.
 func TestSameKeyAtOnce(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	vaults := []*vaulttest.Installation{in, another(t, in, nil)}
 	call := idempotent(vaulttest.Call("app", ""), "k1", "x")
@@ -204,5 +208,25 @@ func TestSameKeyAtOnce(t *testing.T) {
 	}
 	if rows := dump(t, in.Store, store.Tokens); len(rows) != 1 || keys != 1 {
 		t.Errorf("%d tokens and %d credentials were made", len(rows), keys)
+	}
+}
+
+// TestSameKeyOvertaken: a call that is overtaken by its own repetition makes nothing.
+func TestSameKeyOvertaken(t *testing.T) {
+	t.Parallel()
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	call := idempotent(vaulttest.Call("operator", ""), "k1", "x")
+	before := &beforeUpdate{Store: in.Store}
+	v := another(t, in, func(c *vault.Config) { c.Store = before })
+	before.do = func() {
+		if _, err := in.AddKey(bg, call, "app"); err != nil {
+			t.Error(err)
+		}
+	}
+	rows := len(dump(t, in.Store, store.Services))
+	_, err := v.AddKey(bg, call, "app")
+	wantCode(t, err, vault.ErrConflict)
+	if got := len(dump(t, in.Store, store.Services)); got != rows+1 {
+		t.Errorf("%d credentials were made", got-rows)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 // TestKeyServiceAway takes the key service away, as a wrapper that answers so and as a keyring file that is gone.
 func TestKeyServiceAway(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	keyring := filepath.Join(in.Dir, "keyring")
 	kms := &awayKMS{KMS: in.Keyring}

@@ -52,6 +52,7 @@ func outbox(t testing.TB, st store.Store) []row {
 }
 
 func TestStartRefusesAnotherLedger(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "ledger")
 	v := vaulttest.Open(t, dir, vaulttest.Options{})
@@ -113,6 +114,7 @@ func TestStartRefusesAnotherLedger(t *testing.T) {
 // TestLedgerCatchesUp: an erasure that committed and did not reach the ledger gets there with the next start, the
 // repeated call, or the next erasure; and is not called done before.
 func TestLedgerCatchesUp(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	officer := vaulttest.Call("officer", "")
 	n := 0
@@ -167,6 +169,7 @@ func TestLedgerCatchesUp(t *testing.T) {
 
 // TestLedgerUnwritable: what would destroy something is refused beforehand, the rest goes on.
 func TestLedgerUnwritable(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	app := vaulttest.Call("app", "")
 	full := &fullLedger{ErasureLedger: in.Ledger}

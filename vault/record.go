@@ -109,6 +109,10 @@ func (v *Vault) admitIn(tx store.ReadTx, rec *record, call Call, action policy.A
 		return nil, nil, err
 	}
 	rec.event.Policy = p.version
+	// A purpose that the policy does not define is any text, such as a value in the wrong place; the log is for ever.
+	if _, defined := p.Purpose(call.Purpose); !defined {
+		rec.event.Purpose = ""
+	}
 	if !p.Allows(call.Principal.Role, action) {
 		return p, ErrForbidden, nil
 	}

@@ -2,257 +2,15 @@ package vault_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/cloakroom-io/cloakroom/audit"
-	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/store"
 	"github.com/cloakroom-io/cloakroom/vault"
 	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
-
-// truth is what may be read of a store: each token's value or state, each subject's fields, each certificate. An answer
-// is right when it is in the truth or an error.
-type truth struct {
-	tokens       []secret.Text
-	values       []string // of tokens; "" for dead ones
-	subjects     []string
-	fields       []map[string]string
-	certificates map[string]string                                                   // by id
-	repeats      []func(v *vaulttest.Installation) (tokens []secret.Text, err error) // calls that are replayed
-	repeated     [][]secret.Text
-}
-
-func (w *truth) token(token secret.Text, value string) {
-	w.tokens, w.values = append(w.tokens, token), append(w.values, value)
-}
-
-// fill makes subjects with values small and large, tokens of all sorts, dead ones too, erasures and replays.
-func fill(t testing.TB, v *vaulttest.Installation) *truth {
-	t.Helper()
-	w := &truth{certificates: map[string]string{}}
-	app := vaulttest.Call("app", "")
-	for i, phone := range []string{"13800138000", "13800138001", "13800138000"} {
-		id := fmt.Sprintf("u%d", i)
-		fields := map[string]string{"phone": phone, "name": "张三" + strings.Repeat("丰", i), "text": long(id), "address": "北京市海淀区中关村大街27号" + id}
-		var pairs []string
-		for field, value := range fields {
-			pairs = append(pairs, field, value)
-		}
-		for field, token := range put(t, v, id, pairs...) {
-			w.token(token, fields[field])
-		}
-		w.token(mint(t, v, vault.TokenizeItem{Subject: id, Field: "phone", Value: secret.NewText(phone), TTL: time.Hour}), phone)
-		w.token(mint(t, v, vault.TokenizeItem{Subject: id, Field: "phone", Value: secret.NewText(phone), Audience: "app"}), phone)
-		for _, field := range []string{"name", "email"} {
-			value := map[string]string{"name": fields["name"], "email": "zhang.san@example.com"}[field]
-			gone := mint(t, v, vault.TokenizeItem{Subject: id, Field: field, Value: secret.NewText(value), TTL: time.Hour})
-			w.token(gone, "")
-			if field == "email" {
-				c, err := v.EraseField(bg, vaulttest.Call("app", ""), id, field)
-				w.certificate(t, v, c, err)
-			} else if _, err := v.Revoke(bg, app, []secret.Text{gone}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		w.subjects, w.fields = append(w.subjects, id), append(w.fields, fields)
-		key, item := "key-"+id, vault.TokenizeItem{Subject: id, Field: "phone", Value: secret.NewText(phone), TTL: time.Minute}
-		repeat := func(v *vaulttest.Installation) ([]secret.Text, error) {
-			out, err := v.Tokenize(bg, idempotent(app, key, key), []vault.TokenizeItem{item})
-			if err != nil {
-				return nil, err
-			}
-			if out[0].Err != nil {
-				return nil, out[0].Err
-			}
-			return []secret.Text{out[0].Token}, nil
-		}
-		first, err := repeat(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.token(first[0], phone)
-		w.repeats, w.repeated = append(w.repeats, repeat), append(w.repeated, first)
-	}
-	put(t, v, "gone", "phone", "13800138000")
-	w.certificate(t, v, erase(t, v, "gone"), nil)
-	w.subjects, w.fields = append(w.subjects, "gone"), append(w.fields, nil)
-	return w
-}
-
-func (w *truth) certificate(t testing.TB, v *vaulttest.Installation, certificate []byte, err error) {
-	t.Helper()
-	c, verr := vault.VerifyCertificate(certificate, v.CertificateKey())
-	if err != nil || verr != nil {
-		t.Fatal(err, verr)
-	}
-	w.certificates[c.Erasure] = string(certificate)
-}
-
-// check reads all that rows of a keyspace ("": of any) bear on, and returns how many answers were errors and what was wrong.
-func (w *truth) check(v *vaulttest.Installation, ks store.Keyspace) (refused int, wrong error) {
-	refused, wrong = w.checkTokens(v)
-	if wrong == nil && ks != store.Tokens && ks != store.Idempotency {
-		n, err := w.checkSubjects(v)
-		refused, wrong = refused+n, err
-	}
-	if wrong == nil && (ks == store.Tombstones || ks == "") {
-		n, err := w.checkCertificates(v)
-		refused, wrong = refused+n, err
-	}
-	return refused, wrong
-}
-
-// checkTokens opens all tokens and makes all calls again that are to be replayed.
-func (w *truth) checkTokens(v *vaulttest.Installation) (refused int, wrong error) {
-	app := vaulttest.Call("app", "service")
-	out, err := v.Detokenize(bg, app, vault.DetokenizeRequest{Tokens: w.tokens})
-	if err != nil {
-		refused++
-	}
-	for i := range out {
-		if out[i].Err != nil {
-			refused++
-		} else if out[i].Value.Reveal() != w.values[i] {
-			return refused, fmt.Errorf("token %d opens to another value", i)
-		}
-	}
-	for i, repeat := range w.repeats {
-		got, err := repeat(v)
-		if err != nil {
-			refused++
-		} else if !got[0].Equal(w.repeated[i][0]) {
-			return refused, errors.New("a repeated call gets another token")
-		}
-	}
-	return refused, nil
-}
-
-// checkSubjects gets all subjects and lists them.
-func (w *truth) checkSubjects(v *vaulttest.Installation) (refused int, wrong error) {
-	app := vaulttest.Call("app", "service")
-	for i, id := range w.subjects {
-		fields, err := v.Get(bg, app, vault.GetRequest{Subject: id})
-		if err != nil {
-			refused++
-			continue
-		}
-		if len(fields) != len(w.fields[i]) {
-			return refused, fmt.Errorf("subject %s has %d fields", id, len(fields))
-		}
-		for _, f := range fields {
-			if f.Value.Reveal() != w.fields[i][f.Field] {
-				return refused, fmt.Errorf("field %s of %s is another value", f.Field, id)
-			}
-		}
-	}
-	list, _, err := v.List(bg, vaulttest.Call("operator", ""), vault.Page{})
-	if err != nil {
-		refused++
-	}
-	if len(list) != 3 {
-		refused++
-	}
-	for _, s := range list {
-		if s.Subject != "u0" && s.Subject != "u1" && s.Subject != "u2" {
-			return refused, errors.New("the list has another subject")
-		}
-	}
-	return refused, nil
-}
-
-// checkCertificates reads all certificates, one by one and as a list.
-func (w *truth) checkCertificates(v *vaulttest.Installation) (refused int, wrong error) {
-	officer := vaulttest.Call("officer", "")
-	for id, want := range w.certificates {
-		got, err := v.Erasure(bg, officer, id)
-		if err != nil {
-			refused++
-		} else if string(got) != want {
-			return refused, errors.New("another certificate than the one asked for")
-		}
-	}
-	all, _, err := v.Erasures(bg, officer, vault.Page{})
-	if err != nil {
-		refused++
-	} else if len(all) < len(w.certificates) {
-		refused++ // one is missing: the list cannot know
-	}
-	return refused, nil
-}
-
-// bentStore shows some rows otherwise than they are: another value, or none. It takes no writes.
-type bentStore struct {
-	store.Store
-	bent map[string][]byte // by keyspace and key; nil: the row is missing
-}
-
-type bentTx struct {
-	store.ReadTx
-	bent map[string][]byte
-}
-
-func bend(in store.Store, rows ...row) bentStore {
-	s := bentStore{in, map[string][]byte{}}
-	for _, r := range rows {
-		s.bent[string(r.ks)+string(r.key)] = r.value
-	}
-	return s
-}
-
-func (s bentStore) View(ctx context.Context, fn func(store.ReadTx) error) error {
-	return s.Store.View(ctx, func(tx store.ReadTx) error { return fn(bentTx{tx, s.bent}) })
-}
-
-func (s bentStore) Update(context.Context, func(store.Tx) error) error { return store.ErrUnavailable }
-
-func (t bentTx) Get(ks store.Keyspace, key []byte) ([]byte, error) {
-	if v, ok := t.bent[string(ks)+string(key)]; ok && v != nil {
-		return v, nil
-	} else if ok {
-		return nil, store.ErrNotFound
-	}
-	return t.ReadTx.Get(ks, key)
-}
-
-func (t bentTx) GetMulti(ks store.Keyspace, keys [][]byte) ([][]byte, error) {
-	out, err := t.ReadTx.GetMulti(ks, keys)
-	for i, key := range keys {
-		if v, ok := t.bent[string(ks)+string(key)]; ok && err == nil {
-			out[i] = v
-		}
-	}
-	return out, err
-}
-
-func (t bentTx) Scan(ks store.Keyspace, from, to []byte, fn func(key, value []byte) error) error {
-	return t.ReadTx.Scan(ks, from, to, func(key, value []byte) error {
-		if v, ok := t.bent[string(ks)+string(key)]; ok && v != nil {
-			value = v
-		} else if ok {
-			return nil
-		}
-		return fn(key, value)
-	})
-}
-
-// noLog counts entries and keeps none, where thousands of calls would each wait for a disk.
-type noLog struct{ n atomic.Uint64 }
-
-func (l *noLog) Append(context.Context, *audit.Event) (uint64, error) { return l.n.Add(1), nil }
-func (l *noLog) Ready() error                                         { return nil }
-
-// bentVault is a vault over a store some of whose rows are bent.
-func bentVault(t testing.TB, in *vaulttest.Installation, rows ...row) *vaulttest.Installation {
-	t.Helper()
-	return another(t, in, func(c *vault.Config) { c.Audit, c.Store = new(noLog), bend(in.Store, rows...) })
-}
 
 // refusedBefore is how many answers of an untouched store are refusals: three tokens of removed fields, three revoked
 // ones, and the erased subject.
@@ -265,6 +23,7 @@ func refusedBefore(ks store.Keyspace) int {
 
 // TestNoRowLies: whatever is done to one row, or two, a read answers what is right, or an error.
 func TestNoRowLies(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	w := fill(t, in)
 	if refused, err := w.check(in, ""); err != nil || refused != refusedBefore("") {
@@ -294,7 +53,7 @@ func TestNoRowLies(t *testing.T) {
 				bad := bytes.Clone(r.value)
 				bad[i] ^= 1 << ((i + n) % 8)
 				noticed := try(fmt.Sprintf("byte %d", i), row{r.ks, r.key, bad})
-				if !noticed && (r.ks == store.Subjects || r.ks == store.Tokens && r.value[0] != 0xFF || r.key[0] == 'e') {
+				if !noticed && (r.ks == store.Subjects || r.ks == store.Tokens && r.value[0] != 0xFF || r.ks == store.Tombstones && r.key[0] == 'e') {
 					t.Errorf("%s row %.1q, byte %d: changed, and nothing was refused", r.ks, r.key, i)
 				}
 			}
@@ -318,6 +77,7 @@ func TestNoRowLies(t *testing.T) {
 
 // TestNoOlderRow puts back what a row was before.
 func TestNoOlderRow(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	tokens := put(t, in, "u1", "phone", "13800138000", "text", long("one"))
 	older := dump(t, in.Store, store.Subjects)
@@ -360,8 +120,31 @@ func TestNoOlderRow(t *testing.T) {
 	wantCode(t, err, vault.ErrCorrupt)
 }
 
+// TestTombstoneRows: a tombstone speaks for its own subject alone.
+func TestTombstoneRows(t *testing.T) {
+	t.Parallel()
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	for _, id := range []string{"u1", "u2"} {
+		put(t, in, id, "phone", "13800138000")
+		erase(t, in, id)
+	}
+	var rows []row
+	for _, r := range dump(t, in.Store, store.Tombstones) {
+		if r.key[0] == 's' {
+			rows = append(rows, r)
+		}
+	}
+	a, b := rows[0], rows[1]
+	v := bentVault(t, in, row{a.ks, a.key, b.value}, row{b.ks, b.key, a.value})
+	for _, id := range []string{"u1", "u2"} {
+		_, err := v.Get(bg, vaulttest.Call("app", "service"), vault.GetRequest{Subject: id})
+		wantCode(t, err, vault.ErrCorrupt)
+	}
+}
+
 // TestIndexRows: index rows are read by writes alone so far; what was done to one shows there and stops the write.
 func TestIndexRows(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	put(t, in, "u1", "phone", "13800138000")
 	r := dump(t, in.Store, store.Index)[0]
@@ -388,6 +171,7 @@ func TestIndexRows(t *testing.T) {
 // TestPolicyRows: which policy is in force is told by a row that is refused when it was changed. The text itself is
 // not sealed; a changed one is refused, or parses, and then no value is shown otherwise than it is.
 func TestPolicyRows(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	tokens := put(t, in, "u1", "phone", "13800138000", "name", "张三")
 	rows := dump(t, in.Store, store.Policy)
@@ -420,6 +204,7 @@ func TestPolicyRows(t *testing.T) {
 // TestServiceRows: the rows of services are not sealed. A credential still opens only for who knows its secret, and
 // never authenticates as another service.
 func TestServiceRows(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	rows := dump(t, in.Store, store.Services)
 	try := func(what string, bent ...row) {
@@ -449,6 +234,7 @@ func TestServiceRows(t *testing.T) {
 
 // TestStartRows: rows that are read at start are refused there.
 func TestStartRows(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	token := put(t, in, "u1", "phone", "13800138000")["phone"]
 	put(t, in, "u2", "phone", "13800138000")

@@ -12,6 +12,7 @@ import (
 )
 
 func TestAuthenticate(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	operator := vaulttest.Call("operator", "")
 	for name, key := range v.Key {
@@ -95,6 +96,7 @@ func (r *idReader) Read(p []byte) (int, error) {
 }
 
 func TestServices(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	operator := vaulttest.Call("operator", "")
 	for _, c := range []struct {
@@ -164,6 +166,7 @@ func TestServices(t *testing.T) {
 
 // TestRoleThatIsGone: a service whose role the policy does not have may do nothing.
 func TestRoleThatIsGone(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	s := newScene(t, v, "")
 	for _, m := range everyMethod(s, "") {

@@ -38,11 +38,12 @@ func (s *subject) ref() keys.DEKRef { return keys.DEKRef{KID: s.key.KID, Wrapped
 
 // checkSubjectID holds an external id to its form.
 func checkSubjectID(id string) *Error {
-	if !tokenizer.ValidSubjectID(id) {
-		return ErrSubjectID
-	}
+	// The telling refusal comes first: an address is not of the form either, but that is not what is wrong with it.
 	if tokenizer.IdentifyingID(id) {
 		return ErrIdentifyingSubject
+	}
+	if !tokenizer.ValidSubjectID(id) {
+		return ErrSubjectID
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 // TestLargeBatch: 1,000 items, 300 of them bad in ten ways, answer 1,000 outcomes in order.
 func TestLargeBatch(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	app := vaulttest.Call("app", "service")
 	put(t, v, "gone", "phone", "13800138000")
@@ -79,6 +80,7 @@ func TestLargeBatch(t *testing.T) {
 }
 
 func TestDuplicatesInOneBatch(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	app := vaulttest.Call("app", "service")
 	item := func(field, value string) vault.TokenizeItem {
@@ -116,6 +118,7 @@ func TestDuplicatesInOneBatch(t *testing.T) {
 }
 
 func TestAudience(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	value := secret.NewText("13800138000")
 	plain := put(t, v, "u1", "phone", "13800138000")["phone"]
@@ -150,6 +153,7 @@ func TestAudience(t *testing.T) {
 }
 
 func TestTokenStates(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	time24 := newClock()
 	v := another(t, in, func(c *vault.Config) { c.Now = time24.now })
@@ -232,6 +236,7 @@ func tokenRowOf(t *testing.T, in, v *vaulttest.Installation, token secret.Text) 
 
 // TestUsedTokensDoNotFillASubject: what was opened does not count among the tokens a subject can have.
 func TestUsedTokensDoNotFillASubject(t *testing.T) {
+	t.Parallel()
 	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	v = another(t, v, func(c *vault.Config) { c.Audit = new(noLog) })
 	app := vaulttest.Call("app", "service")

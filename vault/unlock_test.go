@@ -93,6 +93,7 @@ func (k refusingKMS) Unwrap(ctx context.Context, key keys.KeyName, items []keys.
 
 // TestInitCutShort: whatever fails, the store stays empty, and the next Init goes through.
 func TestInitCutShort(t *testing.T) {
+	t.Parallel()
 	st, ring := emptyParts(t, t.TempDir())
 	_, err := vault.Unlock(bg, st, ring)
 	if !errors.Is(err, vault.ErrNotInitialised) {
@@ -141,6 +142,7 @@ func TestInitCutShort(t *testing.T) {
 }
 
 func TestWrongKeys(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	_, other := emptyParts(t, t.TempDir())
 	for _, made := range []bool{false, true} {
@@ -168,6 +170,7 @@ func TestWrongKeys(t *testing.T) {
 
 // TestClosedParts: after the store or the keys are gone every method answers an error and none panics.
 func TestClosedParts(t *testing.T) {
+	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	s := newScene(t, in, "")
 	unlocked, err := vault.Unlock(bg, in.Store, in.Keyring)
