@@ -144,7 +144,7 @@ func FuzzBody(f *testing.F) {
 }
 
 func FuzzTombstone(f *testing.F) {
-	subject := tombstone{what: tombSubject, sid: keys.SID{1}, n: 1, day: 20000, b: 7, g: 1, x: 3, h: 1}
+	subject := tombstone{what: tombSubject, sid: keys.SID{1}, dekVer: 1, day: 20000, b: 7, g: 1, x: 3, h: 1}
 	field := subject
 	field.what, field.field = tombField, "phone"
 	for _, seed := range [][]byte{nil, {1, 1}, subject.marshal(), field.marshal(), append(subject.marshal(), 0), bytes.Repeat([]byte{1}, 60)} {

@@ -24,7 +24,8 @@ type Certificate struct {
 	SubjectDigest string    `json:"subject_digest"` // keyed digest, the same as in the audit log
 	Field         string    `json:"field,omitzero"`
 	ErasedAt      time.Time `json:"erased_at"`
-	Version       uint64    `json:"version"` // highest version of the subject's key, or of the field, that is gone
+	KeyVersion    uint32    `json:"key_version"`            // the subject's data key: it and all before it are gone (subject), or the one the field was under
+	FieldVersion  uint64    `json:"field_version,omitzero"` // the field's versions up to this one are gone
 	Bucket        uint16    `json:"bucket"`
 	Generation    uint64    `json:"generation"` // of the bucket key that still seals it in older copies of the store
 	Partition     uint16    `json:"partition"`

@@ -177,7 +177,7 @@ func TestRecreateAfterAnotherLife(t *testing.T) {
 	v := another(t, in, func(c *vault.Config) { c.Store = before })
 	before.do = func() { again(in); erase(t, in, "u1") }
 	again(v)
-	if c, err := vault.VerifyCertificate(erase(t, v, "u1"), v.CertificateKey()); err != nil || c.Version != 3 {
-		t.Errorf("the third life had key version %d (%v)", c.Version, err)
+	if c, err := vault.VerifyCertificate(erase(t, v, "u1"), v.CertificateKey()); err != nil || c.KeyVersion != 3 {
+		t.Errorf("the third life had key version %d (%v)", c.KeyVersion, err)
 	}
 }

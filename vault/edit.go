@@ -91,7 +91,7 @@ func (v *Vault) validate(p *policyInForce, field string, value secret.Text, sour
 func (e *edit) begin(v *Vault, id string, dek keys.NewDEK) error {
 	version := uint32(1)
 	if e.tomb != nil {
-		version = uint32(e.tomb.n) + 1
+		version = e.tomb.dekVer + 1
 	}
 	e.key = keys.KeyRow{DEKVersion: version, KID: dek.KID, Wrapped: dek.Wrapped}
 	e.dek, e.created, e.changed = dek.Key, true, true
@@ -196,7 +196,7 @@ func (e *edit) reindex(v *Vault, f *bodyField, w fieldWrite) {
 
 // bury leaves a tombstone for the field's present value, which this edit replaces or removes.
 func (e *edit) bury(v *Vault, f *bodyField) {
-	t := tombstone{what: tombField, sid: e.sid, field: f.name, n: f.recVer, day: day(v.now())}
+	t := tombstone{what: tombField, sid: e.sid, field: f.name, dekVer: e.key.DEKVersion, recVer: f.recVer, day: day(v.now())}
 	e.tombs = slices.DeleteFunc(e.tombs, func(o tombstone) bool { return o.what == tombField && o.field == f.name })
 	e.tombs = append(e.tombs, v.placed(t))
 }

@@ -134,10 +134,10 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 	if err != nil {
 		return nil, err
 	}
-	t := v.placed(tombstone{what: tombSubject, sid: sid, field: field, n: uint64(s.key.DEKVersion), day: day(v.now())})
+	t := v.placed(tombstone{what: tombSubject, sid: sid, field: field, dekVer: s.key.DEKVersion, day: day(v.now())})
 	what := "subject"
 	if field != "" {
-		t.what, t.n, what = tombField, s.body.field(field).recVer, "field"
+		t.what, t.recVer, what = tombField, s.body.field(field).recVer, "field"
 	}
 	index, err := rec.commit(ctx)
 	if err != nil {
@@ -146,7 +146,7 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 	certificate, err := v.cert.sign(Certificate{
 		Erasure: id.String(), Level: 1, Instance: v.keys.Instance().String(), What: what,
 		SubjectDigest: v.subjectDigest(sid).String(), Field: field, ErasedAt: v.now().UTC().Truncate(time.Millisecond),
-		Version: t.n, Bucket: t.b, Generation: t.g, Partition: t.x, PartitionGen: t.h, Epoch: epoch, KMS: v.kms.Name(),
+		KeyVersion: t.dekVer, FieldVersion: t.recVer, Bucket: t.b, Generation: t.g, Partition: t.x, PartitionGen: t.h, Epoch: epoch, KMS: v.kms.Name(),
 		AuditIndex: index, Claim: claimLevel1, NotClaimed: notClaimed(v.kms.Name()),
 	})
 	if err != nil {

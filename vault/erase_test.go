@@ -70,7 +70,7 @@ func TestErase(t *testing.T) {
 		}
 	}
 	c, err := vault.VerifyCertificate(certificate, v.CertificateKey())
-	if err != nil || c.What != "subject" || c.Version != 1 || c.Level != 1 || c.Instance != v.Unlocked.Instance.String() || c.KMS != "local-file" {
+	if err != nil || c.What != "subject" || c.KeyVersion != 1 || c.Level != 1 || c.Instance != v.Unlocked.Instance.String() || c.KMS != "local-file" {
 		t.Errorf("certificate %+v, %v", c, err)
 	}
 	if got, err := v.Erasure(bg, vaulttest.Call("officer", ""), c.Erasure); err != nil || string(got) != string(certificate) {
@@ -104,8 +104,8 @@ func recreate(t *testing.T, v *vaulttest.Installation, dead []secret.Text) {
 		t.Errorf("the new subject has %d fields (%v)", len(fields), err)
 	}
 	c, err := vault.VerifyCertificate(erase(t, v, "u1"), v.CertificateKey())
-	if err != nil || c.Version != 2 {
-		t.Errorf("the second life had key version %d (%v)", c.Version, err)
+	if err != nil || c.KeyVersion != 2 {
+		t.Errorf("the second life had key version %d (%v)", c.KeyVersion, err)
 	}
 	checkErased(t, v, "u1", append(dead, out.Tokens[0].Token)...)
 	var versions []uint64
@@ -137,7 +137,7 @@ func TestEraseField(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := vault.VerifyCertificate(certificate, v.CertificateKey())
-		if err != nil || c.What != "field" || c.Field != field || c.Version != 1 {
+		if err != nil || c.What != "field" || c.Field != field || c.FieldVersion != 1 {
 			t.Errorf("certificate %+v, %v", c, err)
 		}
 		if got := code(t, v, tokens[field]); got != "field_erased" {
@@ -163,8 +163,8 @@ func TestEraseField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := vault.VerifyCertificate(certificate, v.CertificateKey()); err != nil || c.Version != 2 {
-		t.Errorf("the field's second version is called %d (%v)", c.Version, err)
+	if c, err := vault.VerifyCertificate(certificate, v.CertificateKey()); err != nil || c.FieldVersion != 2 {
+		t.Errorf("the field's second version is called %d (%v)", c.FieldVersion, err)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 type buried struct {
 	what byte
 	sid  string
-	n    uint64
+	n    uint64 // the data key's version (subject), or the record's (field)
 }
 
 // ledgerOf reads and verifies the ledger file.
@@ -30,8 +30,12 @@ func ledgerOf(t testing.TB, v *vaulttest.Installation) []buried {
 	var out []buried
 	public := v.Unlocked.Signer("ledger").Public().(ed25519.PublicKey)
 	report, err := ledger.Scan(filepath.Join(v.Dir, "ledger"), public, func(e ledger.Entry) error {
-		field := int(binary.BigEndian.Uint16(e.Tombstone[18:]))
-		out = append(out, buried{e.Tombstone[1], string(e.Tombstone[2:18]), binary.BigEndian.Uint64(e.Tombstone[20+field:])})
+		versions := e.Tombstone[20+int(binary.BigEndian.Uint16(e.Tombstone[18:])):]
+		b := buried{e.Tombstone[1], string(e.Tombstone[2:18]), uint64(binary.BigEndian.Uint32(versions))}
+		if b.what == 2 {
+			b.n = binary.BigEndian.Uint64(versions[4:])
+		}
+		out = append(out, b)
 		return nil
 	})
 	if err != nil || report.Torn != 0 {

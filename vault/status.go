@@ -28,7 +28,11 @@ func (v *Vault) Ready(ctx context.Context) []Part {
 		st = r.Ready()
 	}
 	_, kms := v.kms.Versions(ctx, keys.RootKey)
-	return []Part{{"store", st}, {"kms", kms}, {"audit", v.audit.Ready()}, {"ledger", v.ledger.Ready()}}
+	ledger := v.ledger.Ready()
+	if ledger == nil && st == nil {
+		ledger = v.flushLedger(ctx) // what an earlier failure left in the outbox
+	}
+	return []Part{{"store", st}, {"kms", kms}, {"audit", v.audit.Ready()}, {"ledger", ledger}}
 }
 
 // KeyStatus is the state of the key hierarchy.

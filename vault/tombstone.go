@@ -16,17 +16,20 @@ import (
 
 // tombstone says what was erased and which generations have to be replaced before no copy of the store can open it:
 //
-//	01 ‖ u8 what ‖ sid ‖ LP(field) ‖ u64 n ‖ u32 day ‖ u16 b ‖ u64 g ‖ u16 x ‖ u64 h
+//	01 ‖ u8 what ‖ sid ‖ LP(field) ‖ u32 dek_ver ‖ u64 rec_ver ‖ u32 day ‖ u16 b ‖ u64 g ‖ u16 x ‖ u64 h
 type tombstone struct {
 	what  uint8
 	sid   keys.SID
 	field string
-	n     uint64 // highest dek_ver (subject) or rec_ver (field) that is gone
-	day   uint32 // days since 1970-01-01 UTC
-	b     uint16 // bucket
-	g     uint64 // its generation then
-	x     uint16 // index partition
-	h     uint64 // its generation then
+	// dekVer is the subject's data key: it and all before it are gone (subject), or the one that the field's records
+	// were under. A subject that is made again counts its fields anew, under a higher one.
+	dekVer uint32
+	recVer uint64 // the field's versions up to this one are gone; 0 for a subject
+	day    uint32 // days since 1970-01-01 UTC
+	b      uint16 // bucket
+	g      uint64 // its generation then
+	x      uint16 // index partition
+	h      uint64 // its generation then
 }
 
 const (
@@ -44,7 +47,8 @@ func (t *tombstone) marshal() []byte {
 	out = append(out, tombVersion, t.what)
 	out = append(out, t.sid[:]...)
 	out = appendLP(out, t.field)
-	out = be.AppendUint64(out, t.n)
+	out = be.AppendUint32(out, t.dekVer)
+	out = be.AppendUint64(out, t.recVer)
 	out = be.AppendUint32(out, t.day)
 	out = be.AppendUint16(out, t.b)
 	out = be.AppendUint64(out, t.g)
@@ -58,7 +62,7 @@ func parseTombstone(data []byte) (tombstone, error) {
 	var field cryptobyte.String
 	s := cryptobyte.String(data)
 	if !s.ReadUint8(&version) || version != tombVersion || !s.ReadUint8(&t.what) || !s.CopyBytes(t.sid[:]) ||
-		!s.ReadUint16LengthPrefixed(&field) || !s.ReadUint64(&t.n) || !s.ReadUint32(&t.day) || !s.ReadUint16(&t.b) ||
+		!s.ReadUint16LengthPrefixed(&field) || !s.ReadUint32(&t.dekVer) || !s.ReadUint64(&t.recVer) || !s.ReadUint32(&t.day) || !s.ReadUint16(&t.b) ||
 		!s.ReadUint64(&t.g) || !s.ReadUint16(&t.x) || !s.ReadUint64(&t.h) || !s.Empty() ||
 		(t.what != tombSubject && t.what != tombField) || (t.what == tombSubject) != (len(field) == 0) {
 		return tombstone{}, errTombstone

@@ -182,7 +182,7 @@ func readText(r io.Reader, name string) (string, error) {
 	case n > maxInput:
 		return "", fmt.Errorf("%s is longer than %d MiB, the most a request can hold", name, maxInput>>20)
 	case !utf8.Valid(buf.Bytes()):
-		return "", fmt.Errorf("%s is not UTF-8 text; bytes of a picture are given in base64: base64 -w0 FILE | cloakroom ...", name)
+		return "", fmt.Errorf("%s is not UTF-8 text; bytes of a picture are given in base64: base64 -w0 FILE | cloakroom subject put ID", name)
 	}
 	return buf.String(), nil
 }

@@ -162,8 +162,8 @@ func TestKeyringGoesAway(t *testing.T) {
 	if got.Items[0].Value != "16100000001" || got.Items[1].Error.Code != "key_unavailable" || got.Items[1].Value != "" {
 		t.Errorf("one cached, one not: %+v", got)
 	}
-	s.mustCode(t, 503, "key_unavailable", s.app, "POST", "/v1/detokenize", detokenizeBody(other))
-	s.mustCode(t, 503, "key_unavailable", s.app, "GET", get("other"), nil)
+	s.mustCode(t, 503, "key_service_unavailable", s.app, "POST", "/v1/detokenize", detokenizeBody(other))
+	s.mustCode(t, 503, "key_service_unavailable", s.app, "GET", get("other"), nil)
 	s.mustCode(t, 503, "key_service_unavailable", s.app, "PUT", "/v1/subjects/new", fields{"phone": "16100000004"}.body())
 	if parts := s.notReady(t); len(parts) != 1 || !parts["kms"] {
 		t.Errorf("not ready: %v, want kms alone", parts)
@@ -178,7 +178,7 @@ func TestKeyringGoesAway(t *testing.T) {
 	foreign := filepath.Join(filepath.Dir(data), "foreign")
 	start(t, foreign).mustStop(t)
 	mustRename(t, foreign+".keyring", ring)
-	s.mustCode(t, 503, "key_unavailable", s.app, "GET", get("other"), nil)
+	s.mustCode(t, 503, "key_service_unavailable", s.app, "GET", get("other"), nil)
 	if parts := s.notReady(t); !parts["kms"] {
 		t.Error("another keyring passes for ours")
 	}
@@ -205,7 +205,7 @@ func TestKeyringGoesAway(t *testing.T) {
 		if a.status == 200 && json.Unmarshal(a.body, &shown) == nil && differs(shown, fields{"phone": "16100000002"}) != "" {
 			t.Fatalf("wrong: %s", a.body)
 		}
-		return a.code() == "key_unavailable"
+		return a.code() == "key_service_unavailable"
 	})
 	back()
 	s.untilReady(t)

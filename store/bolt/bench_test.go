@@ -44,15 +44,6 @@ func benchCall(n uint64) []benchRow {
 	return rows
 }
 
-func benchBytes(calls int) (n int64) {
-	for i := range calls {
-		for _, r := range benchCall(uint64(i)) {
-			n += int64(len(r.key) + len(r.value))
-		}
-	}
-	return n
-}
-
 // counted lets commits through and counts them.
 func counted(s *Store) *atomic.Int64 {
 	var n atomic.Int64

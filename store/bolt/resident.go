@@ -20,7 +20,7 @@ type resident struct {
 
 // lookEvery is how many reads pass between two looks: one maps up to 64 KiB around the row.
 const (
-	lookEvery = 256
+	lookEvery = 128
 	readBytes = 64 << 10 // of a large value count as one more read
 )
 

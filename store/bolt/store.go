@@ -25,12 +25,13 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/cloakroom-io/cloakroom/store"
 )
 
 // DefaultResidentLimit is the ResidentLimit of the zero Options.
-const DefaultResidentLimit = 48 << 20
+const DefaultResidentLimit = 40 << 20
 
 // Options of Open. The zero value is good for a server.
 type Options struct {
@@ -121,7 +122,7 @@ func (s *Store) openFile(path string) (err error) {
 		},
 	}
 	db, err := bbolt.Open(path, 0o600, opt)
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return errors.New("another server has this file open")
 	}
 	if err != nil {
@@ -185,7 +186,7 @@ func (s *Store) View(ctx context.Context, fn func(store.ReadTx) error) error {
 		return err
 	}
 	tx, err := s.db.Begin(false)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		return store.ErrClosed
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -60,7 +61,14 @@ func Open(ctx context.Context, o Options) (*Installation, error) {
 	return i, nil
 }
 
-func (i *Installation) open(ctx context.Context, o Options) error {
+func (i *Installation) open(ctx context.Context, o Options) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		// bbolt panics when the pages of its file contradict each other, and reads outside of it when they point there.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s is damaged, or this is a fault of the program: put back a copy of the whole of %s (%v)", i.Store, i.Data, p)
+		}
+	}()
 	loose, err := makeFolder(i.Data)
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
@@ -98,6 +106,7 @@ func (i *Installation) open(ctx context.Context, o Options) error {
 	if i.unlocked, err = vault.Unlock(ctx, i.store, i.keyring); err != nil {
 		return err
 	}
+	noLedger := !exists(i.Ledger)
 	i.ledger, err = ledger.Open(i.Ledger, i.unlocked.Signer("ledger"), ledger.Options{Instance: i.unlocked.Instance, Now: o.Now, Logger: o.Logger})
 	if errors.Is(err, ledger.ErrForeign) {
 		return fmt.Errorf("%s belongs to another installation; put back the ledger of this one: %w", i.Ledger, err)
@@ -112,6 +121,12 @@ func (i *Installation) open(ctx context.Context, o Options) error {
 		Store: i.store, KMS: i.keyring, Unlocked: i.unlocked, Audit: i.audit, Ledger: i.ledger,
 		CacheEntries: o.CacheEntries, CacheTTL: o.CacheTTL, Random: rand.Reader, Now: o.Now, Logger: o.Logger,
 	})
+	if errors.Is(err, vault.ErrOldLedger) {
+		if noLedger {
+			err = errors.Join(err, os.Remove(i.Ledger))
+		}
+		return fmt.Errorf("erasure ledger %s: %w", i.Ledger, err)
+	}
 	if err != nil {
 		return err
 	}
