@@ -23,6 +23,11 @@ func (x *exchange) beginBody() error {
 	if r.ContentLength == 0 {
 		return nil
 	}
+	if len(r.TransferEncoding) > 0 {
+		// net/http takes away a length that comes with chunks. A proxy that went by it would take the next request
+		// for the end of this one, so nothing may follow (RFC 9112, section 6.1).
+		x.c.Writer.Header()["Connection"] = valueClose
+	}
 	// net/http lifts the deadline when the body has been read. Only a real connection has one; elsewhere nothing can be
 	// slow.
 	_ = http.NewResponseController(x.c.Writer).SetReadDeadline(time.Now().Add(x.s.limits.BodyTime))

@@ -1,20 +1,14 @@
 package vault_test
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"testing"
-	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/store"
+	"github.com/cloakroom-io/cloakroom/store/bolt/bolttest"
 	"github.com/cloakroom-io/cloakroom/vault"
 	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
@@ -71,9 +65,8 @@ func BenchmarkPut(b *testing.B) {
 	if _, err := v.Put(bg, app, vault.PutRequest{Subject: "one", Fields: fiveFields(0)}); err != nil {
 		b.Fatal(err)
 	}
-	shape := dump(b, v.Store, store.Subjects, store.Tokens, store.Index)
-	path := filepath.Join(v.Dir, "store.db")
-	first := transactions(b, path)
+	shape := bolttest.ShapeOf(b, v.Store, store.Subjects, store.Tokens, store.Index)
+	first := bolttest.Transactions(b, v.Bolt.Path())
 	var n atomic.Uint64
 	b.ResetTimer()
 	parallel(b, func() error {
@@ -83,74 +76,5 @@ func BenchmarkPut(b *testing.B) {
 	})
 	b.StopTimer()
 	took := b.Elapsed()
-	count := transactions(b, path) - first
-	raw := rawPuts(b, shape, b.N, max(1, int(count)))
-	b.ReportMetric(float64(b.N)/took.Seconds(), "subjects/s")
-	b.ReportMetric(float64(b.N)/float64(max(1, count)), "subjects/tx")
-	b.ReportMetric(float64(b.N)/raw.Seconds(), "raw-subjects/s")
-	b.ReportMetric(took.Seconds()/raw.Seconds(), "x-raw")
-}
-
-// transactions reads from its two meta pages how many write transactions a bbolt file has seen.
-func transactions(b *testing.B, path string) uint64 {
-	b.Helper()
-	file, err := os.Open(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer file.Close()
-	var newest uint64
-	for page := range 2 {
-		meta := make([]byte, 72)
-		if _, err := file.ReadAt(meta, int64(page*os.Getpagesize()+16)); err != nil {
-			b.Fatal(err)
-		}
-		newest = max(newest, binary.NativeEndian.Uint64(meta[48:]))
-	}
-	return newest
-}
-
-// rawPuts writes rows of shape n times over, with random keys, in count transactions.
-func rawPuts(b *testing.B, shape []row, n, count int) time.Duration {
-	b.Helper()
-	db, err := bbolt.Open(filepath.Join(b.TempDir(), "raw.db"), 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true, InitialMmapSize: 8 << 30})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer db.Close()
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, r := range shape {
-			if _, err := tx.CreateBucketIfNotExists([]byte(r.ks)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	keys := make([]byte, n*len(shape)*64)
-	_, _ = rand.Read(keys)
-	start := time.Now()
-	for t := range count {
-		err := db.Update(func(tx *bbolt.Tx) error {
-			for i := n * t / count; i < n*(t+1)/count; i++ {
-				sid := keys[i*len(shape)*64:][:16]
-				for j, r := range shape {
-					key := keys[(i*len(shape)+j)*64:][:len(r.key):len(r.key)]
-					if r.ks == store.Subjects {
-						key = append(append([]byte(nil), sid...), r.key[16:]...)
-					}
-					if err := tx.Bucket([]byte(r.ks)).Put(key, r.value); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
-	return time.Since(start)
+	bolttest.Report(b, shape, took, bolttest.Transactions(b, v.Bolt.Path())-first)
 }

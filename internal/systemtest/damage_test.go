@@ -118,8 +118,8 @@ func (d *damaged) try(t *testing.T) (end string) {
 		if !ok {
 			log := string(p.log.bytes())
 			d.checkLog(t, p)
-			if p.wait() == 0 {
-				t.Errorf("the server ended by itself with success: %s", log)
+			if !strings.Contains(log, "\ncloakroom: ") || p.wait() != 1 {
+				t.Errorf("the start ended without a message: exit %d: %s", p.wait(), log)
 			}
 			return fmt.Sprintf("refused: exit %d: %s", p.wait(), d.last(log))
 		}

@@ -171,9 +171,9 @@ func (o *overlay) within(dst []row, ks int, from, to []byte) []row {
 	return dst
 }
 
-// apply writes the changes to the transaction, by key, so that neighbours find their page in the processor's cache.
-// bbolt keeps the values themselves until the transaction ends.
-func (o *overlay) apply() error {
+// apply writes the changes to the transaction, by key, so that neighbours find their page in the processor's cache, and
+// tells touched of each. bbolt keeps the values themselves until the transaction ends.
+func (o *overlay) apply(touched func()) error {
 	for ks := range o.layers {
 		l := &o.layers[ks]
 		if len(l.rows) == 0 {
@@ -190,6 +190,7 @@ func (o *overlay) apply() error {
 			if err != nil {
 				return err
 			}
+			touched()
 		}
 	}
 	return nil

@@ -13,9 +13,9 @@ type resident struct {
 	limit int64 // bytes; negative: none
 	cost  atomic.Int64
 
-	mu    sync.Mutex
-	stat  mappedStat
-	floor int64 // bytes mapped after the last trim, by the program itself and others
+	mu   sync.Mutex
+	stat mappedStat
+	base int64 // bytes mapped before the file was: the program itself, which cannot be let go of
 }
 
 // lookEvery is how many reads pass between two looks: one maps up to 64 KiB around the row.
@@ -29,9 +29,14 @@ func (r *resident) open(limit int64) {
 		limit = DefaultResidentLimit
 	}
 	r.limit = limit
-	if limit > 0 && !r.stat.open() {
-		r.limit = -1
+	if limit < 0 {
+		return
 	}
+	if !r.stat.open() {
+		r.limit = -1
+		return
+	}
+	r.base = r.stat.bytes()
 }
 
 func (r *resident) close() {
@@ -71,10 +76,7 @@ func (r *resident) look(db *bbolt.DB, tx *bbolt.Tx) {
 	}
 	defer r.mu.Unlock()
 	r.cost.Store(0)
-	// What other mappings hold cannot be let go of: without the floor a large program would trim at every look.
-	if r.stat.bytes() <= max(r.limit, r.floor+r.limit/4) {
-		return
+	if r.stat.bytes() > r.base+r.limit {
+		letGo(db.Info().Data, uintptr(tx.Size()))
 	}
-	letGo(db.Info().Data, uintptr(tx.Size()))
-	r.floor = r.stat.bytes()
 }

@@ -31,13 +31,13 @@ import (
 )
 
 // DefaultResidentLimit is the ResidentLimit of the zero Options.
-const DefaultResidentLimit = 40 << 20
+const DefaultResidentLimit = 56 << 20
 
 // Options of Open. The zero value is good for a server.
 type Options struct {
-	// ResidentLimit is the number of bytes of mapped files that the process may hold resident before the store
-	// lets go of its own; the kernel's page cache keeps them. 0 means DefaultResidentLimit, negative no limit. It
-	// works on Linux only. Reads all over a file much larger than the limit pay for it with a page fault or two
+	// ResidentLimit is the number of bytes of its file that the process may hold mapped before the store lets go of
+	// them; the kernel's page cache keeps them. One large commit can map as much again for a moment. 0 means
+	// DefaultResidentLimit, negative no limit. It works on Linux only. Reads all over a file much larger than the limit pay for it with a page fault or two
 	// each, some microseconds.
 	ResidentLimit int64
 }
@@ -85,10 +85,11 @@ func Open(path string, opt Options) (*Store, error) {
 	for i, ks := range store.Keyspaces() {
 		s.spaces[ks] = i
 	}
+	s.resident.open(opt.ResidentLimit)
 	if err := s.openFile(path); err != nil {
+		s.resident.close()
 		return nil, fmt.Errorf("store/bolt: open %s: %w", path, err)
 	}
-	s.resident.open(opt.ResidentLimit)
 	s.trim()
 	go s.write()
 	return s, nil

@@ -201,7 +201,7 @@ func (s *Store) commitGroup(tx *bbolt.Tx, o *overlay, probe bool) (err error) {
 		}
 	}()
 	id := uint64(tx.ID())
-	if err := o.apply(); err != nil {
+	if err := o.apply(func() { s.touched(tx, 0) }); err != nil {
 		_ = tx.Rollback()
 		return s.unavailable(err)
 	}
