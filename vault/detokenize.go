@@ -37,6 +37,7 @@ func (v *Vault) Detokenize(ctx context.Context, call Call, req DetokenizeRequest
 	if refusal != nil {
 		return nil, rec.refuse(ctx, refusal)
 	}
+	defer d.wipe()
 	d.unwrap(ctx)
 	out := make([]Revealed, len(d.items))
 	for i := range d.items {
@@ -68,6 +69,7 @@ type detokenizing struct {
 	tokens   []secret.Text
 	items    []revealing
 	subjects []holder
+	bodies   [][]byte // of subjects, opened; records lie in them
 }
 
 // revealing is one token on its way to a value. The first error stays.
@@ -182,16 +184,16 @@ func (d *detokenizing) fetch(tx store.ReadTx) error {
 	if err != nil {
 		return err
 	}
-	bodies := make([][]byte, len(d.subjects))
+	d.bodies = make([][]byte, len(d.subjects))
 	for j := range d.subjects {
 		h := &d.subjects[j]
-		if bodies[j], h.err = d.v.openHolder(h, values[2*j], values[2*j+1]); h.err != nil {
+		if d.bodies[j], h.err = d.v.openHolder(h, values[2*j], values[2*j+1]); h.err != nil {
 			d.v.log.Error("subject rows do not open", "err", h.err.Unwrap())
 		}
 	}
 	for i := range d.items {
 		if it := &d.items[i]; it.err == nil {
-			it.err = d.locate(tx, it, bodies[it.holder])
+			it.err = d.locate(tx, it, d.bodies[it.holder])
 		}
 	}
 	return nil
@@ -254,6 +256,14 @@ func (d *detokenizing) unwrap(ctx context.Context) {
 	}
 	for k, out := range d.v.deks.Unwrap(ctx, refs) {
 		d.subjects[at[k]].dek, d.subjects[at[k]].err = out.Key, keyError(out.Err)
+	}
+}
+
+// wipe overwrites the data keys and bodies once nothing needs them.
+func (d *detokenizing) wipe() {
+	for j := range d.subjects {
+		d.subjects[j].dek.Wipe()
+		clear(d.bodies[j])
 	}
 }
 

@@ -50,6 +50,7 @@ func (v *Vault) Get(ctx context.Context, call Call, req GetRequest) ([]FieldView
 		rec.item(&sid, field, "", "", refusal)
 		return nil, rec.refuse(ctx, refusal)
 	}
+	defer wipeKeys([]*subject{s})
 	if err := v.unwrap(ctx, []*subject{s})[0]; err != nil {
 		rec.item(&sid, "", "", "", err)
 		return nil, rec.refuse(ctx, ErrKeyService.because(err))

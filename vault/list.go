@@ -64,6 +64,7 @@ func (v *Vault) List(ctx context.Context, call Call, page Page) ([]SubjectEntry,
 		return nil, "", storeError(err)
 	}
 	out := make([]SubjectEntry, 0, len(subjects))
+	defer wipeKeys(subjects)
 	errs := v.unwrap(ctx, subjects)
 	for i, s := range subjects {
 		if errs[i] != nil {

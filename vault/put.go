@@ -66,6 +66,7 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 	if r != nil && r.seen {
 		return v.replayPut(ctx, rec, s, r, writes, out)
 	}
+	defer wipeKeys([]*subject{s})
 	e, err := v.editOf(ctx, s, req, writes)
 	if err != nil {
 		return out, rec.fail(ctx, err)

@@ -206,6 +206,15 @@ func (v *Vault) unwrap(ctx context.Context, subjects []*subject) []*Error {
 	return errs
 }
 
+// wipeKeys overwrites the data keys that unwrap gave, or that a change made.
+func wipeKeys(subjects []*subject) {
+	for _, s := range subjects {
+		if s != nil {
+			s.dek.Wipe()
+		}
+	}
+}
+
 // keyError is what a caller is told when a data key could not be had.
 func keyError(err error) *Error {
 	switch {

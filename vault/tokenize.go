@@ -117,6 +117,7 @@ func (t *tokenizing) try(ctx context.Context, call Call) ([]TokenizeResult, erro
 			wanted[t.of[i]] = true
 		}
 	}
+	defer wipeKeys(subjects)
 	edits, failed, err := t.open(ctx, subjects, wanted)
 	if err != nil {
 		return nil, err

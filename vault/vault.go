@@ -114,6 +114,9 @@ func New(ctx context.Context, c Config) (*Vault, error) {
 // ErrOldLedger: the erasure ledger lacks entries that the store knows it had.
 var ErrOldLedger = errors.New("the erasure ledger is older than the store, or another one: put the newest copy of the ledger file back")
 
+// ErrOldStore: the erasure ledger has entries that the store does not know. Serving it would bring back the erased.
+var ErrOldStore = errors.New("the store is older than the erasure ledger and still holds who was erased since: put the newest copy of the data folder back")
+
 func (v *Vault) checkLedger(ctx context.Context) error {
 	if err := v.flushLedger(ctx); err != nil {
 		if errors.Is(err, ledger.ErrGap) || errors.Is(err, ledger.ErrDiverged) {
@@ -129,7 +132,11 @@ func (v *Vault) checkLedger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if got := v.ledger.Head(); got != head {
+	got := v.ledger.Head()
+	if got.Seq > head.Seq {
+		return fmt.Errorf("%w: the store ends at entry %d, the ledger at %d", ErrOldStore, head.Seq, got.Seq)
+	}
+	if got != head {
 		return fmt.Errorf("%w: the store ends at entry %d, the ledger at %d", ErrOldLedger, head.Seq, got.Seq)
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// A damaged is an installation whose store has altered bytes, and what became of it.
+// damaged is an installation whose store has altered bytes, and what became of it.
 type damaged struct {
 	data   string
 	values map[string]fields

@@ -20,10 +20,6 @@ const mountsVar = "CLOAKROOM_SYSTEMTEST_MOUNTS"
 // refusedMount is what a child prints when this machine lets no test mount a file system.
 const refusedMount = "no file system of its own"
 
-func asNobody() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-}
-
 // TestDiskFull fills real file systems, small ones of memory that only this test sees. Where that is not allowed,
 // TestFileSizeLimit alone makes writes fail.
 func TestDiskFull(t *testing.T) {

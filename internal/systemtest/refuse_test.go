@@ -78,7 +78,7 @@ func TestFolderThatCannotBeWritten(t *testing.T) {
 		if err := os.Chmod(dir, 0o555); err != nil {
 			t.Fatal(err)
 		}
-		attr = asNobody()
+		attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
 	message := launchAs(t, attr, filepath.Join(dir, "data")).mustBeRefused(t)
 	mustContain(t, message, "data folder", "permission denied")
@@ -180,6 +180,32 @@ func TestBrokenInstallationsAreRefused(t *testing.T) {
 			s.mustStop(t)
 		})
 	}
+}
+
+// TestOldStoreWithNewLedger puts an older copy of the store back. It still holds who was erased since, which the ledger
+// knows: it must not be served.
+func TestOldStoreWithNewLedger(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	store, old, newest := filepath.Join(data, "cloakroom.db"), filepath.Join(t.TempDir(), "old.db"), filepath.Join(t.TempDir(), "new.db")
+	s := start(t, data)
+	s.mustPut(t, "stays", fields{"phone": "16100000001"})
+	token := s.mustPut(t, "goes", fields{"phone": "16100000002"})["phone"]
+	s.mustStop(t)
+	copyFile(t, store, old)
+	s = start(t, data)
+	s.must(t, 200, s.app, "DELETE", "/v1/subjects/goes", nil)
+	s.mustStop(t)
+	copyFile(t, store, newest)
+	copyFile(t, old, store)
+	mustContain(t, mustRefuse(t, data), "the store is older than the erasure ledger", "put the newest copy of the data folder back")
+	copyFile(t, newest, store)
+	s = start(t, data)
+	if value, code := s.mustReveal(t, token); value != "" || code != "subject_erased" {
+		t.Errorf("the token of the erased: %q, code %q", value, code)
+	}
+	s.mustShow(t, "stays", fields{"phone": "16100000001"})
+	s.mustStop(t)
+	mustVerifyAudit(t, data)
 }
 
 func must(t testing.TB, err error) {

@@ -143,7 +143,7 @@ func reversed(text string) string {
 // Without this test a scan that finds nothing would prove nothing.
 func TestScannerFindsWhatIsPlanted(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	haystack := make([]byte, 1<<20)
+	haystack := make([]byte, 64<<10)
 	for i := range haystack {
 		haystack[i] = byte(random.Uint32())
 	}
