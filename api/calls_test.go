@@ -112,7 +112,7 @@ func TestBadCalls(t *testing.T) {
 		"an invalid value":          {method: "PUT", body: `{"fields":{"phone":"` + marker + `9"}}`, status: 422, code: wire.InvalidValue},
 		"recreate otherwise":        {method: "PUT", path: "/v1/subjects/u1?recreate=" + marker, body: `{"fields":{"name":"x"}}`, status: 400, code: wire.MalformedRequest, detail: "true or false"},
 		"recreate twice":            {method: "PUT", path: "/v1/subjects/u1?recreate=true&recreate=true", body: `{"fields":{"name":"x"}}`, status: 400, code: wire.MalformedRequest, detail: "twice"},
-		"recreate in PATCH":         {method: "PATCH", path: "/v1/subjects/u1?recreate=true", body: `{"fields":{"name":"x"}}`, status: 400, code: wire.MalformedRequest, detail: "knows none"},
+		"recreate in DELETE":        {method: "DELETE", path: "/v1/subjects/u1?recreate=true", status: 400, code: wire.MalformedRequest, detail: "knows none"},
 		"a phone number as subject": {method: "PUT", path: "/v1/subjects/" + marker, body: `{"fields":{"name":"x"}}`, status: 422, code: wire.IdentifyingSubjectID},
 		"with a country code":       {method: "PUT", path: "/v1/subjects/86" + marker, body: `{"fields":{"name":"x"}}`, status: 422, code: wire.IdentifyingSubjectID},
 		"a resident id as subject":  {method: "PUT", path: "/v1/subjects/11010519491231002X", body: `{"fields":{"name":"x"}}`, status: 422, code: wire.IdentifyingSubjectID},

@@ -38,7 +38,7 @@ func (s *service) listErasures(ctx context.Context, call vault.Call, p params, _
 	if err != nil {
 		return 0, wire.ErasureList{}, err
 	}
-	certificates, next, err := s.vault.Erasures(ctx, call, page)
+	certificates, next, err := s.vault.Erasures(ctx, call, vault.ErasureQuery{Page: page, Subject: p.q["subject"]})
 	if err != nil {
 		return 0, wire.ErasureList{}, err
 	}

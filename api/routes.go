@@ -73,18 +73,18 @@ func handle[Req, Resp any](f func(ctx context.Context, call vault.Call, p params
 func (s *service) routes() []*route {
 	return []*route{
 		{method: "PUT", path: "/v1/subjects/:subject", body: requiredBody, change: true, query: []string{"recreate"}, handle: handle(s.putSubject)},
-		{method: "PATCH", path: "/v1/subjects/:subject", body: requiredBody, change: true, handle: handle(s.patchSubject)},
+		{method: "PATCH", path: "/v1/subjects/:subject", body: requiredBody, change: true, query: []string{"recreate"}, handle: handle(s.patchSubject)},
 		{method: "GET", path: "/v1/subjects/:subject", query: []string{"purpose", "view", "fields"}, handle: handle(s.getSubject)},
 		{method: "GET", path: "/v1/subjects", query: []string{"limit", "cursor"}, handle: handle(s.listSubjects)},
 		{method: "DELETE", path: "/v1/subjects/:subject", body: optionalBody, change: true, handle: handle(s.eraseSubject)},
 		{method: "DELETE", path: "/v1/subjects/:subject/fields/:field", body: optionalBody, change: true, handle: handle(s.eraseField)},
 
-		{method: "POST", path: "/v1/tokenize", body: requiredBody, change: true, handle: handle(s.tokenize)},
+		{method: "POST", path: "/v1/tokenize", body: requiredBody, change: true, query: []string{"recreate"}, handle: handle(s.tokenize)},
 		{method: "POST", path: "/v1/detokenize", body: requiredBody, handle: handle(s.detokenize)},
 		{method: "POST", path: "/v1/tokens/inspect", body: requiredBody, handle: handle(s.inspect)},
 		{method: "POST", path: "/v1/tokens/revoke", body: requiredBody, change: true, handle: handle(s.revoke)},
 
-		{method: "GET", path: "/v1/erasures", query: []string{"limit", "cursor"}, handle: handle(s.listErasures)},
+		{method: "GET", path: "/v1/erasures", query: []string{"limit", "cursor", "subject"}, handle: handle(s.listErasures)},
 		{method: "GET", path: "/v1/erasures/:id", handle: handle(s.getErasure)},
 
 		{method: "POST", path: "/v1/services", body: requiredBody, change: true, handle: handle(s.addService)},

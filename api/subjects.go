@@ -12,20 +12,20 @@ import (
 )
 
 func (s *service) putSubject(ctx context.Context, call vault.Call, p params, req *wire.PutSubject) (int, wire.SubjectTokens, error) {
-	recreate, err := p.recreate()
-	if err != nil {
-		return 0, wire.SubjectTokens{}, err
-	}
-	return written(p, req, recreate, func(r vault.PutRequest) (vault.PutResult, error) { return s.vault.Put(ctx, call, r) })
+	return written(p, req, func(r vault.PutRequest) (vault.PutResult, error) { return s.vault.Put(ctx, call, r) })
 }
 
 func (s *service) patchSubject(ctx context.Context, call vault.Call, p params, req *wire.PutSubject) (int, wire.SubjectTokens, error) {
-	return written(p, req, false, func(r vault.PutRequest) (vault.PutResult, error) { return s.vault.Patch(ctx, call, r) })
+	return written(p, req, func(r vault.PutRequest) (vault.PutResult, error) { return s.vault.Patch(ctx, call, r) })
 }
 
 // written is what PUT and PATCH have in common. Fields go to the vault in the order of their names, because JSON
 // objects have none.
-func written(p params, req *wire.PutSubject, recreate bool, write func(vault.PutRequest) (vault.PutResult, error)) (int, wire.SubjectTokens, error) {
+func written(p params, req *wire.PutSubject, write func(vault.PutRequest) (vault.PutResult, error)) (int, wire.SubjectTokens, error) {
+	recreate, err := p.recreate()
+	if err != nil {
+		return 0, wire.SubjectTokens{}, err
+	}
 	if req.Fields == nil {
 		return 0, wire.SubjectTokens{}, malformed("the member fields is missing")
 	}

@@ -11,7 +11,11 @@ import (
 	"github.com/cloakroom-io/cloakroom/vault"
 )
 
-func (s *service) tokenize(ctx context.Context, call vault.Call, _ params, req *wire.Tokenize) (int, wire.Tokenized, error) {
+func (s *service) tokenize(ctx context.Context, call vault.Call, p params, req *wire.Tokenize) (int, wire.Tokenized, error) {
+	recreate, err := p.recreate()
+	if err != nil {
+		return 0, wire.Tokenized{}, err
+	}
 	if err := checkBatch("items", req.Items == nil, len(req.Items)); err != nil {
 		return 0, wire.Tokenized{}, err
 	}
@@ -25,6 +29,7 @@ func (s *service) tokenize(ctx context.Context, call vault.Call, _ params, req *
 			s.meter.tokenize.failed(vault.ErrMalformed)
 			continue
 		}
+		item.Recreate = recreate
 		items, place = append(items, item), append(place, i)
 	}
 	results, err := s.vault.Tokenize(ctx, call, items)
@@ -50,7 +55,7 @@ func tokenizeItem(w *wire.TokenizeItem) (vault.TokenizeItem, *wire.ItemError) {
 	if w.TTL != "" {
 		d, err := time.ParseDuration(w.TTL)
 		if err != nil || d <= 0 {
-			return vault.TokenizeItem{}, &wire.ItemError{Code: wire.MalformedRequest, Detail: "ttl is a positive duration such as 24h or 30m"}
+			return vault.TokenizeItem{}, &wire.ItemError{Code: wire.MalformedRequest, Detail: "ttl is a duration from 1s to ten years, such as 24h or 30m"}
 		}
 		ttl = d
 	}

@@ -94,7 +94,7 @@ func everyMethod(s scene, id string) []method {
 		{"Erase", "officer", func(v *vaulttest.Installation, c vault.Call) (any, error) { return v.Erase(bg, c, subject) }},
 		{"Erasure", "officer", func(v *vaulttest.Installation, c vault.Call) (any, error) { return v.Erasure(bg, c, s.erasure) }},
 		{"Erasures", "officer", func(v *vaulttest.Installation, c vault.Call) (any, error) {
-			out, _, err := v.Erasures(bg, c, vault.Page{})
+			out, _, err := v.Erasures(bg, c, vault.ErasureQuery{})
 			return out, err
 		}},
 		{"CurrentPolicy", "operator", func(v *vaulttest.Installation, c vault.Call) (any, error) {
@@ -268,7 +268,7 @@ func refusals(t *testing.T, v *vaulttest.Installation) {
 		{"erase of nobody", func() error { _, err := v.Erase(bg, officer, "r9"); return err }, vault.ErrSubjectNotFound},
 		{"erase of the erased", func() error { _, err := v.Erase(bg, officer, canarySubject); return err }, vault.ErrSubjectErased},
 		{"erase of a field not there", func() error { _, err := v.EraseField(bg, officer, "r1", "email"); return err }, vault.ErrNotFound},
-		{"erase of a field that is none", func() error { _, err := v.EraseField(bg, officer, "r1", "canary_7730912"); return err }, vault.ErrNotFound},
+		{"erase of a field that is none", func() error { _, err := v.EraseField(bg, officer, "r1", "canary_7730912"); return err }, vault.ErrUnknownField},
 		{"certificate not there", func() error { _, err := v.Erasure(bg, officer, "era_00000000000000000000000000"); return err }, vault.ErrNotFound},
 		{"put, key used", func() error { _, err := v.Put(bg, mismatch, vault.PutRequest{Subject: "r1"}); return err }, vault.ErrIdempotency},
 		{"tokenize, key used", func() error { _, err := v.Tokenize(bg, mismatch, nil); return err }, vault.ErrIdempotency},

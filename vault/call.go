@@ -102,6 +102,7 @@ type TokenizeItem struct {
 	Format        string // "" = opaque
 	Source        string
 	Authorization string
+	Recreate      bool // begin anew for an erased subject
 }
 
 // TokenizeResult is a token, or why there is none.

@@ -186,8 +186,16 @@ func (v *Vault) unchanged(tx store.ReadTx, s *subject) error {
 	return nil
 }
 
+// markTokens puts markers in the place of token rows. A token that is dead already keeps what it died of.
 func (v *Vault) markTokens(tx store.Tx, dead []deadToken) error {
 	for _, d := range dead {
+		old, err := tx.Get(store.Tokens, d.row[:])
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if head, err := keys.ParseTokenRow(old); err == nil && head.Gone {
+			continue
+		}
 		m := keys.Marker{State: d.state, Day: day(v.now())}
 		if err := tx.Put(store.Tokens, d.row[:], m.Marshal()); err != nil {
 			return err

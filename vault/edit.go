@@ -80,11 +80,22 @@ func (v *Vault) validate(p *policyInForce, field string, value secret.Text, sour
 	if err != nil {
 		var invalid tokenizer.Invalid
 		if errors.As(err, &invalid) {
-			return fieldWrite{}, ErrInvalidValue.saying(invalid.Error()).on(field, invalid.Rule)
+			return fieldWrite{}, invalidValue(kind, field, invalid.Rule)
 		}
 		return fieldWrite{}, ErrInvalidValue.on(field, "")
 	}
 	return fieldWrite{def, value, canonical, source, authorization}, nil
+}
+
+// invalidValue names the rule of its kind that a value broke, in words too.
+func invalidValue(kind tokenizer.Kind, field, rule string) *Error {
+	detail := "not a valid " + kind.Name()
+	for _, r := range kind.Rules() {
+		if r.Name == rule {
+			detail += ": " + r.Meaning
+		}
+	}
+	return ErrInvalidValue.saying(detail).on(field, rule)
 }
 
 // begin makes an absent subject's first body under a new data key.
@@ -228,7 +239,7 @@ func (e *edit) remove(v *Vault, field string) (had bool) {
 	return true
 }
 
-// endTokens turns the tokens that match into markers.
+// endTokens turns the tokens that match into markers. One that has run out says so whatever else ends it now.
 func (e *edit) endTokens(v *Vault, state keys.MarkerState, match func(*bodyToken) bool) {
 	e.body.tokens = slices.DeleteFunc(e.body.tokens, func(t bodyToken) bool {
 		if !match(&t) {
@@ -236,7 +247,11 @@ func (e *edit) endTokens(v *Vault, state keys.MarkerState, match func(*bodyToken
 		}
 		row := v.keys.TokenRowKey(t.text)
 		e.minted = slices.DeleteFunc(e.minted, func(m mintedToken) bool { return m.row == row })
-		e.dead = append(e.dead, deadToken{row, state})
+		if t.expiry != 0 && t.expiry <= millis(v.now()) {
+			e.dead = append(e.dead, deadToken{row, keys.TokenExpired})
+		} else {
+			e.dead = append(e.dead, deadToken{row, state})
+		}
 		e.changed = true
 		return true
 	})

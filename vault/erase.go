@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/base32"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -109,7 +107,7 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 		return v.replayErase(ctx, rec, sid, field, r)
 	}
 	if refusal == nil {
-		refusal = s.cannotErase(field)
+		refusal = s.cannotErase(p, field)
 	}
 	if _, ours := p.Field(field); ours || refusal == nil {
 		rec.item(&sid, field, "", "", refusal)
@@ -159,14 +157,17 @@ func (v *Vault) tryErase(ctx context.Context, call Call, sid keys.SID, field str
 }
 
 // cannotErase says why there is nothing to erase, or nil.
-func (s *subject) cannotErase(field string) *Error {
+func (s *subject) cannotErase(p *policyInForce, field string) *Error {
 	if !s.exists() {
 		return s.missing()
 	}
 	if field == "" {
 		return nil
 	}
+	_, ours := p.Field(field)
 	switch f := s.body.field(field); {
+	case f == nil && !ours:
+		return ErrUnknownField
 	case f == nil:
 		return ErrNotFound.saying("the subject has no such field").on(field, "")
 	case !f.present():
@@ -206,6 +207,9 @@ func (v *Vault) commitErasure(ctx context.Context, s *subject, t tombstone, id e
 			return err
 		}
 		if err := tx.Create(store.Tombstones, erasureRow(id[:]), append([]byte{1}, certificate...)); err != nil {
+			return err
+		}
+		if err := tx.Create(store.Tombstones, erasureOfRow(t.sid, id[:]), []byte{1}); err != nil {
 			return err
 		}
 		if memory != nil {
@@ -271,97 +275,4 @@ func (v *Vault) replayErase(ctx context.Context, rec *record, sid keys.SID, fiel
 		return nil, err
 	}
 	return v.certificate(ctx, erasureID(r.pointers))
-}
-
-// Erasure returns the certificate of one erasure.
-func (v *Vault) Erasure(ctx context.Context, call Call, id string) ([]byte, error) {
-	rec := v.record(call, policy.Certificates)
-	if _, err := v.admit(ctx, rec, call, policy.Certificates); err != nil {
-		return nil, err
-	}
-	parsed, ok := parseErasureID(id)
-	if !ok {
-		return nil, rec.refuse(ctx, ErrNotFound.saying("there is no erasure with that id"))
-	}
-	out, err := v.certificate(ctx, parsed)
-	if err != nil {
-		return nil, rec.fail(ctx, err)
-	}
-	if _, err := rec.commit(ctx); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// certificate reads the certificate of one erasure.
-func (v *Vault) certificate(ctx context.Context, id erasureID) (out []byte, err error) {
-	err = v.store.View(ctx, func(tx store.ReadTx) error {
-		row, err := tx.Get(store.Tombstones, erasureRow(id[:]))
-		if errors.Is(err, store.ErrNotFound) {
-			return ErrNotFound.saying("there is no erasure with that id")
-		}
-		if err == nil {
-			out, err = v.certificateOf(id, row)
-		}
-		return err
-	})
-	return out, storeError(err)
-}
-
-// certificateOf returns the certificate in a row. Nothing seals these rows, so it is verified, and that it is the one
-// asked for.
-func (v *Vault) certificateOf(id erasureID, row []byte) ([]byte, error) {
-	if len(row) < 2 || row[0] != 1 {
-		return nil, fmt.Errorf("certificate: %w", ErrCorrupt)
-	}
-	c, err := VerifyCertificate(row[1:], v.cert.PublicKey())
-	if err != nil || c.Erasure != id.String() {
-		return nil, fmt.Errorf("certificate: %w", ErrCorrupt)
-	}
-	return append([]byte(nil), row[1:]...), nil
-}
-
-// Erasures lists certificates, oldest first.
-func (v *Vault) Erasures(ctx context.Context, call Call, page Page) (out [][]byte, next string, err error) {
-	rec := v.record(call, policy.Certificates)
-	if _, err := v.admit(ctx, rec, call, policy.Certificates); err != nil {
-		return nil, "", err
-	}
-	limit, err := page.limit()
-	if err != nil {
-		return nil, "", err
-	}
-	from := []byte{'e'}
-	if page.Cursor != "" {
-		id, ok := parseErasureID(page.Cursor)
-		if !ok {
-			return nil, "", errCursor
-		}
-		from = append(erasureRow(id[:]), 0)
-	}
-	if _, err := rec.commit(ctx); err != nil {
-		return nil, "", err
-	}
-	var last erasureID
-	err = v.store.View(ctx, func(tx store.ReadTx) error {
-		out, next = nil, ""
-		err := tx.Scan(store.Tombstones, from, []byte{'e' + 1}, func(key, row []byte) error {
-			if len(key) != 1+len(last) {
-				return ErrCorrupt
-			}
-			if len(out) == limit {
-				next = last.String()
-				return errStop
-			}
-			copy(last[:], key[1:])
-			c, err := v.certificateOf(last, row)
-			out = append(out, c)
-			return err
-		})
-		if errors.Is(err, errStop) {
-			return nil
-		}
-		return err
-	})
-	return out, next, storeError(err)
 }

@@ -2,9 +2,11 @@ package vault_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/store"
@@ -26,8 +28,6 @@ func checkErased(t *testing.T, v *vaulttest.Installation, subject string, tokens
 	_, err = v.Put(bg, app, vault.PutRequest{Subject: subject, Fields: vaulttest.Fields("phone", "13800138000")})
 	wantCode(t, err, vault.ErrSubjectErased)
 	_, err = v.Patch(bg, app, vault.PutRequest{Subject: subject, Fields: vaulttest.Fields("phone", "13800138000")})
-	wantCode(t, err, vault.ErrSubjectErased)
-	_, err = v.Patch(bg, app, vault.PutRequest{Subject: subject, Recreate: true, Fields: vaulttest.Fields("phone", "13800138000")})
 	wantCode(t, err, vault.ErrSubjectErased)
 	out, err := v.Tokenize(bg, app, []vault.TokenizeItem{{Subject: subject, Field: "phone", Value: secret.NewText("13800138000")}})
 	if err != nil || out[0].Err != vault.ErrSubjectErased {
@@ -208,7 +208,7 @@ func TestErasures(t *testing.T) {
 	var got []string
 	page := vault.Page{Limit: 2}
 	for {
-		some, next, err := v.Erasures(bg, officer, page)
+		some, next, err := v.Erasures(bg, officer, vault.ErasureQuery{Page: page})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,12 +228,125 @@ func TestErasures(t *testing.T) {
 		wantCode(t, err, vault.ErrNotFound)
 	}
 	for _, p := range []vault.Page{{Cursor: "x"}, {Limit: -1}, {Limit: 1001}} {
-		_, _, err := v.Erasures(bg, officer, p)
+		_, _, err := v.Erasures(bg, officer, vault.ErasureQuery{Page: p})
 		wantCode(t, err, vault.ErrMalformed)
 	}
-	_, _, err := v.Erasures(bg, vaulttest.Call("app", ""), vault.Page{})
+	_, _, err := v.Erasures(bg, vaulttest.Call("app", ""), vault.ErasureQuery{})
 	wantCode(t, err, vault.ErrForbidden)
 	if path := filepath.Join(v.Dir, "ledger"); len(ledgerOf(t, v)) != 3 {
 		t.Errorf("%s has not 3 entries", path)
+	}
+}
+
+// TestRecreateByEveryWrite begins an erased subject anew by each call that writes.
+func TestRecreateByEveryWrite(t *testing.T) {
+	t.Parallel()
+	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	app := vaulttest.Call("app", "")
+	fields := vaulttest.Fields("phone", "13900139000")
+	for name, write := range map[string]func() (secret.Text, error){
+		"put": func() (secret.Text, error) {
+			out, err := v.Put(bg, app, vault.PutRequest{Subject: "u1", Recreate: true, Fields: fields})
+			return out.Tokens[0].Token, err
+		},
+		"patch": func() (secret.Text, error) {
+			out, err := v.Patch(bg, app, vault.PutRequest{Subject: "u1", Recreate: true, Fields: fields})
+			return out.Tokens[0].Token, err
+		},
+		"tokenize": func() (secret.Text, error) {
+			out, err := v.Tokenize(bg, app, []vault.TokenizeItem{{Subject: "u1", Field: "phone", Value: fields[0].Value, Recreate: true}})
+			return out[0].Token, err
+		},
+	} {
+		old := put(t, v, "u1", "phone", "13800138000")["phone"]
+		erase(t, v, "u1")
+		token, err := write()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got, err := reveal(t, v, token); err != nil || got != "13900139000" {
+			t.Errorf("%s: the new token gives %v", name, err)
+		}
+		if _, err := reveal(t, v, old); err != vault.ErrSubjectErased {
+			t.Errorf("%s: the old token: %v", name, err)
+		}
+	}
+	if _, err := v.Patch(bg, app, vault.PutRequest{Subject: "nobody", Recreate: true, Fields: fields}); !errors.Is(err, vault.ErrSubjectNotFound) {
+		t.Errorf("a patch that may recreate makes a subject that never was: %v", err)
+	}
+}
+
+// TestDeadTokensKeepTheirState ends tokens of one field in every way, then the field, then the subject.
+func TestDeadTokensKeepTheirState(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Now: func() time.Time { return now }})
+	phone := vault.TokenizeItem{Subject: "u1", Field: "phone", Value: secret.NewText("13800138000")}
+	with := func(change func(*vault.TokenizeItem)) secret.Text { it := phone; change(&it); return mint(t, v, it) }
+	used := with(func(it *vault.TokenizeItem) { it.SingleUse = true })
+	expired := with(func(it *vault.TokenizeItem) { it.TTL = time.Minute })
+	revoked := with(func(it *vault.TokenizeItem) { it.Audience = "support" })
+	active := with(func(*vault.TokenizeItem) {})
+	if _, err := reveal(t, v, used); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Revoke(bg, vaulttest.Call("app", ""), []secret.Text{revoked}); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Hour)
+	tokens := []secret.Text{used, expired, revoked, active}
+	check := func(when string, want ...string) {
+		t.Helper()
+		states, err := v.Inspect(bg, vaulttest.Call("app", ""), tokens)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range states {
+			if s.State != want[i] || s.Field != "phone" || s.Format != "opaque" {
+				t.Errorf("%s: token %d is %s, of field %q, want %s", when, i, s.State, s.Field, want[i])
+			}
+		}
+	}
+	check("before", "used", "expired", "revoked", "active")
+	if _, err := v.EraseField(bg, vaulttest.Call("officer", ""), "u1", "phone"); err != nil {
+		t.Fatal(err)
+	}
+	check("field erased", "used", "expired", "revoked", "field_erased")
+	erase(t, v, "u1")
+	check("subject erased", "used", "expired", "revoked", "field_erased")
+}
+
+func TestErasuresOfOneSubject(t *testing.T) {
+	t.Parallel()
+	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	officer := vaulttest.Call("officer", "")
+	var mine [][]byte
+	for _, subject := range []string{"u1", "u2", "u3"} {
+		put(t, v, subject, "phone", "13800138000", "name", "张三")
+		field, err := v.EraseField(bg, officer, subject, "phone")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole := erase(t, v, subject); subject == "u2" {
+			mine = [][]byte{field, whole}
+		}
+	}
+	var got [][]byte
+	for q := (vault.ErasureQuery{Page: vault.Page{Limit: 1}, Subject: "u2"}); ; {
+		part, next, err := v.Erasures(bg, officer, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, part...)
+		if next == "" {
+			break
+		}
+		q.Cursor = next
+	}
+	if !slices.EqualFunc(got, mine, func(a, b []byte) bool { return string(a) == string(b) }) {
+		t.Errorf("%d certificates of u2, want the 2 that were given", len(got))
+	}
+	if none, _, err := v.Erasures(bg, officer, vault.ErasureQuery{Subject: "nobody"}); err != nil || len(none) != 0 {
+		t.Errorf("%d certificates of nobody, %v", len(none), err)
 	}
 }

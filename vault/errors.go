@@ -54,7 +54,7 @@ var (
 	ErrSubjectID          = &Error{Code: "invalid_subject_id", Detail: "a subject id is 1 to 128 of A-Z a-z 0-9 . _ : - and neither . nor .."}
 	ErrIdentifyingSubject = &Error{Code: "identifying_subject_id", Detail: "a subject id must not itself be a phone number, a resident id or an e-mail address; use your own record id"}
 	ErrSubjectNotFound    = &Error{Code: "subject_not_found", Detail: "there is no such subject"}
-	ErrSubjectErased      = &Error{Code: "subject_erased", Detail: "the subject was erased; a write with ?recreate=true begins anew"}
+	ErrSubjectErased      = &Error{Code: "subject_erased", Detail: "the subject was erased; to begin anew write with ?recreate=true"}
 	ErrFieldErased        = &Error{Code: "field_erased", Detail: "the field was erased"}
 	ErrUnknownField       = &Error{Code: "unknown_field", Detail: "the policy defines no such field"}
 	ErrInvalidValue       = &Error{Code: "invalid_value", Detail: "the value is not valid for its kind"}
@@ -65,7 +65,7 @@ var (
 	ErrTokenUsed       = &Error{Code: "token_used", Detail: "the token opened once, as it was made to"}
 	ErrTokenRevoked    = &Error{Code: "token_revoked", Detail: "the token was revoked"}
 	ErrWrongAudience   = &Error{Code: "wrong_audience", Detail: "the token was issued for another service"}
-	ErrUnknownAudience = &Error{Code: "unknown_audience", Detail: "no service has that name; audience names an existing service"}
+	ErrUnknownAudience = &Error{Code: "unknown_audience", Detail: "no service of that name is active; audience names an existing service"}
 	ErrFormat          = &Error{Code: "unsupported_format", Detail: "this field's kind has no such token format; use opaque"}
 
 	ErrIdempotency = &Error{Code: "idempotency_mismatch", Detail: "this Idempotency-Key was used with another request; use a new key"}

@@ -230,3 +230,37 @@ func TestSameKeyOvertaken(t *testing.T) {
 		t.Errorf("%d credentials were made", got-rows)
 	}
 }
+
+// TestReplayAfterAnotherLife repeats calls whose subject was erased and made anew since: what they wrote is not there.
+func TestReplayAfterAnotherLife(t *testing.T) {
+	t.Parallel()
+	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	once := func(key string) vault.Call {
+		c := vaulttest.Call("app", "")
+		c.Idempotency = &vault.Idempotency{Key: key, Request: [][]byte{[]byte(key)}}
+		return c
+	}
+	first := vault.PutRequest{Subject: "u1", Fields: vaulttest.Fields("phone", "13900139000")}
+	items := []vault.TokenizeItem{{Subject: "u1", Field: "phone", Value: secret.NewText("13900139000")}, {Subject: "u1", Field: "phone", Value: secret.NewText("12")}}
+	if _, err := v.Put(bg, once("put"), first); err != nil {
+		t.Fatal(err)
+	}
+	before, err := v.Tokenize(bg, once("tokenize"), items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := v.Tokenize(bg, once("tokenize"), items)
+	if err != nil || !again[0].Token.Equal(before[0].Token) || again[1].Err.Error() != before[1].Err.Error() {
+		t.Errorf("a repeated tokenize answers otherwise: %v, %v", again[1].Err, err)
+	}
+	erase(t, v, "u1")
+	if _, err := v.Put(bg, vaulttest.Call("app", ""), vault.PutRequest{Subject: "u1", Recreate: true, Fields: vaulttest.Fields("phone", "13700137000")}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = v.Put(bg, once("put"), first)
+	wantCode(t, err, vault.ErrSubjectErased)
+	again, err = v.Tokenize(bg, once("tokenize"), items)
+	if err != nil || again[0].Err != vault.ErrSubjectErased {
+		t.Errorf("a repeated tokenize of the erased: %v, %v", again[0].Err, err)
+	}
+}

@@ -50,7 +50,8 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 		return out, rec.fail(ctx, err)
 	}
 	if refusal == nil && !s.exists() {
-		if action == policy.Patch || r != nil && r.seen || s.tomb != nil && !req.Recreate {
+		again := s.tomb != nil && req.Recreate
+		if r != nil && r.seen || !again && (action == policy.Patch || s.tomb != nil) {
 			refusal = s.missing()
 		}
 	}
@@ -92,7 +93,7 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 	if len(rec.event.Items) == 0 {
 		rec.item(&sid, "", "", "", nil)
 	}
-	c, err := v.seal([]*edit{e}, r, []byte{flag(e.created)})
+	c, err := v.seal([]*edit{e}, r, v.putPointers(e, out.Tokens))
 	if err != nil {
 		return out, err
 	}
@@ -166,29 +167,4 @@ func (v *Vault) editOf(ctx context.Context, s *subject, req PutRequest, writes [
 		return nil, ErrKeyService.because(errs[0])
 	}
 	return edits[0], nil
-}
-
-// replayPut answers a repeated put from what stands now.
-func (v *Vault) replayPut(ctx context.Context, rec *record, s *subject, r *replay, writes []fieldWrite, out PutResult) (PutResult, error) {
-	if len(r.pointers) != 1 {
-		return out, ErrCorrupt
-	}
-	out.Created = r.pointers[0] == 1
-	for _, w := range writes {
-		if w.def.Name == "" {
-			continue // a removal
-		}
-		text, ok := s.body.standing(w.def.Name, "", 0)
-		if !ok {
-			rec.item(&s.sid, w.def.Name, "", "", ErrFieldErased)
-			return out, rec.refuse(ctx, ErrFieldErased.on(w.def.Name, ""))
-		}
-		token := FieldToken{w.def.Name, newText(text)}
-		rec.item(&s.sid, w.def.Name, text, "", nil)
-		out.Tokens = append(out.Tokens, token)
-	}
-	if _, err := rec.commit(ctx); err != nil {
-		return out, err
-	}
-	return out, v.flushLedger(ctx) // the first time may have failed there
 }

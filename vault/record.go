@@ -154,6 +154,9 @@ func refusalOf(code policy.Code) *Error {
 	case policy.ConsentRequired:
 		return ErrConsent
 	default:
-		return ErrForbidden
+		return errView
 	}
 }
+
+// errView: the role may act, and sees less than it asked for.
+var errView = ErrForbidden.saying("for this purpose this role sees less than the view asked for; leave the view out to get the most there is")

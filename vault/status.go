@@ -43,6 +43,7 @@ type KeyStatus struct {
 	Buckets, DirtyBuckets       int
 	Partitions, DirtyPartitions int
 	CachedKeys                  int
+	LastClose                   *time.Time // of an epoch; nil = none was closed yet
 }
 
 // KeyStatus reports versions, the epoch and what waits for the next close.

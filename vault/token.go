@@ -15,6 +15,7 @@ import (
 type lookedUp struct {
 	text  string
 	key   [16]byte
+	field string // as its text says
 	row   keys.TokenRow
 	known bool // row is set
 	err   *Error
@@ -28,10 +29,12 @@ func (v *Vault) lookUp(tx store.ReadTx, tokens []secret.Text) ([]lookedUp, error
 	var at []int
 	for i, t := range tokens {
 		out[i].text = t.Reveal()
-		if _, err := tokenizer.ParseToken(out[i].text); err != nil {
+		field, err := tokenizer.ParseToken(out[i].text)
+		if err != nil {
 			out[i].err = ErrTokenMalformed
 			continue
 		}
+		out[i].field = field
 		out[i].key = v.keys.TokenRowKey(out[i].text)
 		rows, at = append(rows, out[i].key[:]), append(at, i)
 	}
@@ -46,33 +49,43 @@ func (v *Vault) lookUp(tx store.ReadTx, tokens []secret.Text) ([]lookedUp, error
 	return out, nil
 }
 
-// state is what a caller is told of a token. A dead one tells its state alone; one that cannot be told of at all, an error.
+// state is what a caller is told of a token. Of a dead one only the state is left and what its text says; one that
+// cannot be told of at all is an error.
 func (l *lookedUp) state() TokenState {
 	out := TokenState{}
 	if l.known {
-		out.Field, out.Audience, out.Format = l.row.Field, l.row.Audience, "opaque"
+		out.Audience = l.row.Audience
 		out.SingleUse = l.row.Flags&keys.TokenSingleUse != 0
 		if l.row.Expiry != 0 {
 			out.Expires = fromMillis(l.row.Expiry)
 		}
 	}
-	switch l.err {
-	case nil:
-		out.State = "active"
-	case ErrTokenExpired:
-		out.State = "expired"
-	case ErrTokenUsed:
-		out.State = "used"
-	case ErrTokenRevoked:
-		out.State = "revoked"
-	case ErrSubjectErased:
-		out.State = "subject_erased"
-	case ErrFieldErased:
-		out.State = "field_erased"
-	default:
+	state, told := tokenState(l.err)
+	if !told {
 		out.Err = l.err
+		return out
 	}
+	out.State, out.Field, out.Format = state, l.field, "opaque"
 	return out
+}
+
+// tokenState names the state that an error of openToken stands for.
+func tokenState(err *Error) (state string, ok bool) {
+	switch err {
+	case nil:
+		return "active", true
+	case ErrTokenExpired:
+		return "expired", true
+	case ErrTokenUsed:
+		return "used", true
+	case ErrTokenRevoked:
+		return "revoked", true
+	case ErrSubjectErased:
+		return "subject_erased", true
+	case ErrFieldErased:
+		return "field_erased", true
+	}
+	return "", false
 }
 
 func (l *lookedUp) note(rec *record) {

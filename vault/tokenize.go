@@ -106,7 +106,7 @@ func (t *tokenizing) try(ctx context.Context, call Call) ([]TokenizeResult, erro
 		return nil, rec.refuse(ctx, refusal)
 	}
 	if r != nil && r.seen {
-		return t.replay(ctx, rec, subjects, r)
+		return t.replay(ctx, rec, p, subjects, r)
 	}
 
 	out := make([]TokenizeResult, len(t.items))
@@ -165,7 +165,7 @@ func (t *tokenizing) check(i int, p *policyInForce, subjects []*subject, strange
 	switch {
 	case t.bad[i] != nil:
 		return fieldWrite{}, t.bad[i]
-	case subjects[t.of[i]].tomb != nil:
+	case subjects[t.of[i]].tomb != nil && !it.Recreate:
 		return fieldWrite{}, ErrSubjectErased
 	case it.Format != "" && it.Format != "opaque":
 		return fieldWrite{}, ErrFormat.on(it.Field, "")
@@ -240,7 +240,7 @@ func (t *tokenizing) note(rec *record, i int, out *TokenizeResult) {
 	rec.item(sid, field, out.Token.Reveal(), "", out.Err)
 }
 
-// unknownAudiences returns the audiences named that are no service.
+// unknownAudiences returns the audiences named that are no service, or one that is disabled and could open nothing.
 func (t *tokenizing) unknownAudiences(tx store.ReadTx) (map[string]bool, error) {
 	out := map[string]bool{}
 	seen := map[string]bool{"": true}
@@ -254,7 +254,8 @@ func (t *tokenizing) unknownAudiences(tx store.ReadTx) (map[string]bool, error) 
 			out[name] = true
 			continue
 		}
-		if _, err := tx.Get(store.Services, serviceKey(name)); errors.Is(err, store.ErrNotFound) {
+		row, err := readService(tx, name)
+		if errors.Is(err, ErrNotFound) || err == nil && row.disabled {
 			out[name] = true
 		} else if err != nil {
 			return nil, err

@@ -83,6 +83,11 @@ func subjectTombRow(sid keys.SID) []byte { return append([]byte{'s'}, sid[:]...)
 
 func erasureRow(id []byte) []byte { return append([]byte{'e'}, id...) }
 
+// erasureOfRow leads from a subject to its certificates.
+func erasureOfRow(sid keys.SID, id []byte) []byte {
+	return append(append([]byte{'c'}, sid[:]...), id...)
+}
+
 // day counts days since 1970-01-01 UTC.
 func day(t time.Time) uint32 { return uint32(t.Unix() / 86400) }
 
@@ -188,9 +193,12 @@ func (v *Vault) ledgerReady() error {
 	return nil
 }
 
-// prefixEnd is the first key after all that begin with prefix.
+// prefixEnd is the first key after all that begin with prefix, which is not all FF: its first byte is a letter.
 func prefixEnd(prefix []byte) []byte {
 	end := append([]byte(nil), prefix...)
-	end[len(end)-1]++ // no prefix here ends in FF
+	for end[len(end)-1] == 0xFF {
+		end = end[:len(end)-1]
+	}
+	end[len(end)-1]++
 	return end
 }

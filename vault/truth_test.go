@@ -174,7 +174,7 @@ func (w *truth) checkCertificates(v *vaulttest.Installation) (refused int, wrong
 			return refused, errors.New("another certificate than the one asked for")
 		}
 	}
-	all, _, err := v.Erasures(bg, officer, vault.Page{})
+	all, _, err := v.Erasures(bg, officer, vault.ErasureQuery{})
 	if err != nil {
 		refused++
 	} else if len(all) < len(w.certificates) {

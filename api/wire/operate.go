@@ -51,6 +51,8 @@ type KeyStatus struct {
 	Partitions      int    `json:"partitions"`
 	DirtyPartitions int    `json:"dirty_partitions"`
 	CachedKeys      int    `json:"cached_keys"`
+
+	LastClose *time.Time `json:"last_close"` // of an epoch; null = none was closed yet
 }
 
 // Policy answers GET /v1/policy.

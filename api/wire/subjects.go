@@ -80,7 +80,7 @@ type SubjectTokens struct {
 
 // SubjectField is one field as a reader may see it.
 type SubjectField struct {
-	Token     Plain     `json:"token"`
+	Token     Plain     `json:"token,omitzero"` // none when it was revoked; the next write of the field mints one
 	Value     Plain     `json:"value"`
 	View      string    `json:"view"`
 	Kind      string    `json:"kind"`
