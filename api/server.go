@@ -19,7 +19,7 @@ const (
 	headerTime   = 10 * time.Second // to send the header of a request
 	idleTime     = 2 * time.Minute  // between two requests
 	answerTime   = 2 * time.Minute  // from the end of a request's header to the end of its answer
-	headerBytes  = 16 << 10         // net/http adds 4 KiB of slack
+	headerBytes  = 12 << 10         // net/http adds 4 KiB of slack: 16 KiB
 	shutdownTime = 15 * time.Second // for the requests that are being answered at the end
 )
 
