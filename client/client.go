@@ -190,13 +190,14 @@ func IdempotencyKey(key string) Option { return func(r *request) { r.idempotency
 func RequestID(id string) Option { return func(r *request) { r.requestID = id } }
 
 // Recreate lets a write begin anew for an erased subject. Its old tokens stay dead.
-func Recreate() Option {
-	return func(r *request) {
-		if r.query == nil {
-			r.query = url.Values{}
-		}
-		r.query.Set("recreate", "true")
+func Recreate() Option { return func(r *request) { r.ask("recreate", "true") } }
+
+// ask sets a parameter of the query.
+func (r *request) ask(name, value string) {
+	if r.query == nil {
+		r.query = url.Values{}
 	}
+	r.query.Set(name, value)
 }
 
 // call sends r and decodes the answer. Members that this version does not know are passed over, so that an older

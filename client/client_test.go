@@ -77,6 +77,10 @@ func TestRoutes(t *testing.T) {
 		{"erase field", func(c *Client) error { _, err := c.EraseField(ctx, "u1", "phone", ""); return err }, `DELETE /v1/subjects/u1/fields/phone `},
 		{"erasure", func(c *Client) error { _, err := c.Erasure(ctx, "e1"); return err }, `GET /v1/erasures/e1 `},
 		{"erasures", func(c *Client) error { _, err := c.Erasures(ctx, Page{}); return err }, `GET /v1/erasures `},
+		{"erasures of a subject", func(c *Client) error {
+			_, err := c.Erasures(ctx, Page{Limit: 2}, OfSubject("u 1"))
+			return err
+		}, `GET /v1/erasures?limit=2&subject=u+1 `},
 		{"tokenize", func(c *Client) error {
 			_, err := c.Tokenize(ctx, []wire.TokenizeItem{{Subject: "u1", Field: "phone", Value: "138"}})
 			return err

@@ -130,7 +130,10 @@ func (c *Client) Erasure(ctx context.Context, id string, options ...Option) ([]b
 	return c.send(ctx, request{method: http.MethodGet, path: path, repeatable: true}, options)
 }
 
-// Erasures returns certificates.
+// OfSubject narrows Erasures to those of one subject and its fields.
+func OfSubject(id string) Option { return func(r *request) { r.ask("subject", id) } }
+
+// Erasures returns certificates, of one subject with OfSubject.
 func (c *Client) Erasures(ctx context.Context, page Page, options ...Option) (wire.ErasureList, error) {
 	return call[wire.ErasureList](ctx, c, request{method: http.MethodGet, path: "/v1/erasures", query: page.query(), repeatable: true}, options)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,9 @@ copy that you keep of it). The log may be written meanwhile.`,
 			if err != nil {
 				return err
 			}
+			if err := findLog(args[0]); err != nil {
+				return err
+			}
 			r, err := audit.Verify(args[0], public)
 			if err != nil {
 				return fmt.Errorf("%s: not verified: %w", args[0], err)
@@ -64,6 +68,26 @@ copy that you keep of it). The log may be written meanwhile.`,
 	}
 	c.Flags().StringVar(&key, "key", "", "the public key's `file`, audit.pub")
 	return c
+}
+
+// findLog tells a wrong folder from a log with something missing.
+func findLog(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no folder %s; give the folder of an audit log, such as DATA/audit", dir)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is no folder; give the folder of an audit log, such as DATA/audit", dir)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "checkpoint")); err == nil {
+		return nil
+	}
+	if _, err := segments(dir); err != nil {
+		return fmt.Errorf("not verified: %s holds neither a checkpoint nor entries; if it is the right folder, the whole log was taken away", dir)
+	}
+	return nil
 }
 
 // entry is what is shown of one line of the log.

@@ -19,7 +19,7 @@ func (p *program) detokenizeCommand() *cobra.Command {
 		Short:   "Print the values behind tokens",
 		Long:    "Print the values behind tokens. Tokens come on standard input, one a line; outcomes in the same order.",
 		Example: "  cloakroom detokenize --purpose service --reason 'order 77' < tokens.txt",
-		Args:    noArgs,
+		Args:    onlyInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if body.Purpose == "" {
 				return usage("say why with --purpose; the purposes stand in the policy (cloakroom policy show)")
@@ -64,7 +64,7 @@ func (p *program) inspectCommand() *cobra.Command {
 		Use:   "inspect",
 		Short: "Print field, audience, expiry and state of tokens; no value",
 		Long:  "Print field, audience, expiry and state of tokens; no value. Tokens come on standard input, one a line.",
-		Args:  noArgs,
+		Args:  onlyInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return p.tokenStates(c.Context(), func(ctx context.Context, cl *client.Client, part []wire.Plain) ([]wire.TokenState, error) {
 				return cl.Inspect(ctx, part)
@@ -80,7 +80,7 @@ func (p *program) revokeCommand() *cobra.Command {
 		Use:   "revoke",
 		Short: "End tokens for good; the data stay",
 		Long:  "End tokens for good; the data stay, and asking again mints new tokens. Tokens come on standard input, one a line.",
-		Args:  noArgs,
+		Args:  onlyInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return p.tokenStates(c.Context(), func(ctx context.Context, cl *client.Client, part []wire.Plain) ([]wire.TokenState, error) {
 				return cl.Revoke(ctx, part, client.IdempotencyKey(rand.Text()))

@@ -133,7 +133,7 @@ func examineKeyring(paths installation.Paths) []finding {
 	case is:
 		out = append(out, finding{Check: "keyring seal", State: fine, Detail: "sealed under a passphrase"})
 	default:
-		out = append(out, finding{"keyring seal", warning, "not sealed: whoever reads the file can read all data", "begin real installations with --passphrase-file, and keep keyring and data on different disks"})
+		out = append(out, finding{"keyring seal", warning, "not sealed: whoever reads the file can read all data", "start it with --passphrase-file, which seals it, destroy older copies, and keep keyring and data on different disks"})
 	}
 	return append(out, file("keyring mirror", paths.Keyring+".mirror", "start the server: it writes the mirror anew"))
 }

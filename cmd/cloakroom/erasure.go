@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
@@ -21,18 +21,26 @@ func (p *program) erasureCommand() *cobra.Command {
 func (p *program) erasureList() *cobra.Command {
 	var page client.Page
 	var all bool
+	var subject string
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List erasures",
+		Use:   "list [--subject ID]",
+		Short: "List erasures, all or those of one subject",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			var options []client.Option
+			if c.Flags().Changed("subject") {
+				if subject == "" {
+					return usage("--subject is empty; give the subject's id")
+				}
+				options = append(options, client.OfSubject(subject))
+			}
 			cl, err := p.connect(officerKey)
 			if err != nil {
 				return err
 			}
 			out := wire.ErasureList{Erasures: []jsontext.Value{}}
 			err = pages(page, all, func(page client.Page) (string, error) {
-				part, err := cl.Erasures(c.Context(), page)
+				part, err := cl.Erasures(c.Context(), page, options...)
 				out.Erasures = append(out.Erasures, part.Erasures...)
 				out.NextCursor = part.NextCursor
 				return part.NextCursor, err
@@ -55,6 +63,7 @@ func (p *program) erasureList() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().StringVar(&subject, "subject", "", "those of the subject with this `id`, and of its fields")
 	pageFlags(c, &page, &all)
 	p.connects(c)
 	return c
@@ -71,19 +80,21 @@ func (p *program) erasureGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			file, err := makeNew(out, 0o644)
+			if err != nil {
+				return fmt.Errorf("--out: %w", err)
+			}
 			certificate, err := cl.Erasure(c.Context(), args[0])
 			if err != nil {
-				return err
+				return errors.Join(err, file.drop())
 			}
-			if out != "" {
-				if err := os.WriteFile(out, append(certificate, '\n'), 0o644); err != nil {
-					return fmt.Errorf("--out: %w", err)
-				}
+			if err := file.keep(certificate); err != nil {
+				return fmt.Errorf("--out: %w", err)
 			}
 			return p.printCertificate(certificate)
 		},
 	}
-	c.Flags().StringVar(&out, "out", "", "also write the certificate to this `file`")
+	c.Flags().StringVar(&out, "out", "", "also write the certificate to this `file`, which must not be there yet")
 	p.connects(c)
 	return c
 }

@@ -44,6 +44,11 @@ func items(failed, of int) error {
 	return itemsError{failed, of}
 }
 
+// itemError is why the one item of a command failed.
+type itemError struct{ wire.ItemError }
+
+func (e itemError) Error() string { return describe(&e.ItemError) }
+
 // quiet is a failure that was explained on standard output already.
 type quiet struct{}
 

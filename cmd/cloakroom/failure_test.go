@@ -52,6 +52,57 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+func TestErrorsAsJSON(t *testing.T) {
+	refused := &client.Error{Problem: wire.Problem{
+		Code: wire.InvalidValue, Title: "t", Detail: "why", Status: 422, Field: "phone", Rule: "cn", RequestID: "r1",
+	}}
+	cases := []struct {
+		name string
+		err  error
+		want string // the members of "error"
+	}{
+		{"usage", usage("say so"), `"code":"usage","detail":"say so"`},
+		{"some items", items(1, 2), `"code":"items_failed","detail":"1 of 2 failed; the reasons stand above"`},
+		{"one item", itemError{wire.ItemError{Code: wire.UnknownField, Detail: "why", Field: "shoe", Rule: "r"}}, `"code":"unknown_field","detail":"why","field":"shoe","rule":"r"`},
+		{"problem", refused, `"code":"invalid_value","detail":"why","status":422,"field":"phone","rule":"cn","request_id":"r1"`},
+		{"problem, wrapped", fmt.Errorf("stopped after 1 of 2: %w", refused), `"code":"invalid_value","detail":"stopped after 1 of 2: why","status":422,"field":"phone","rule":"cn","request_id":"r1"`},
+		{"problem of the key", &client.Error{Problem: wire.Problem{Code: wire.Unauthenticated, Detail: "why", Status: 401}}, `"code":"unauthenticated","detail":"why; the key came from app.key","status":401`},
+		{"not Cloakroom's", &client.Error{Problem: wire.Problem{Detail: "why", Status: 502}}, `"code":"failed","detail":"why","status":502`},
+		{"no server", fmt.Errorf("x: %w: %w", client.ErrUnreachable, syscall.ECONNREFUSED),
+			`"code":"unreachable","detail":"no answer from http://127.0.0.1:8440 (connection refused); is the server running? start one with: cloakroom serve"`},
+		{"interrupted", fmt.Errorf("x: %w", context.Canceled), `"code":"interrupted","detail":"interrupted"`},
+		{"anything, no UTF-8", errors.New("a\xff"), `"code":"failed","detail":"a` + "\ufffd\""},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			p, _, _ := testProgram("")
+			p.conn.keySource = "app.key"
+			if got, want := string(p.errorJSON(tc.err)), `{"error":{`+tc.want+`}}`; got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+func TestAsksJSON(t *testing.T) {
+	cases := []struct {
+		name string
+		args []string
+		want bool
+	}{
+		{"no", []string{"status"}, false},
+		{"yes", []string{"status", "--nosuch", "--json"}, true},
+		{"with a value", []string{"--json=true"}, true},
+		{"taken back", []string{"--json", "--json=false"}, false},
+		{"not a flag", []string{"status", "--", "--json"}, false},
+	}
+	for _, tc := range cases {
+		if got := asksJSON(tc.args); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}
+
 func TestAFailedStoreEndsTheServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -39,6 +39,11 @@ func keyTable(s wire.KeyStatus) *table {
 	t.add("data key version", fmt.Sprintf("%d newest", s.DEKLatest))
 	t.add("buckets", fmt.Sprintf("%d, %d of them hold something erased", s.Buckets, s.DirtyBuckets))
 	t.add("index partitions", fmt.Sprintf("%d, %d of them hold something erased", s.Partitions, s.DirtyPartitions))
+	last := "never"
+	if s.LastClose != nil {
+		last = clock(*s.LastClose)
+	}
+	t.add("last close", last)
 	t.add("keys in memory", strconv.Itoa(s.CachedKeys))
 	return t
 }

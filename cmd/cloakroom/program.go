@@ -49,7 +49,11 @@ func (p *program) run(ctx context.Context, args []string) int {
 		return exitDone
 	}
 	code, line := p.explain(err)
-	if line != "" {
+	switch {
+	case line == "":
+	case p.json || asksJSON(args) && errors.As(err, new(usageError)):
+		_, _ = fmt.Fprintf(p.err, "%s\n", p.errorJSON(err))
+	default:
 		_, _ = fmt.Fprintln(p.err, "cloakroom: "+line)
 	}
 	return code
@@ -63,6 +67,7 @@ const (
 )
 
 func (p *program) root() *cobra.Command {
+	var showVersion bool
 	root := &cobra.Command{
 		Use:   "cloakroom",
 		Short: "Hand a person's data over, get a token back",
@@ -77,13 +82,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed.`,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case len(args) > 0:
+				return unknownCommand(c, args[0])
+			case showVersion:
+				return p.printVersion()
+			default:
 				return c.Help()
 			}
-			return unknownCommand(c, args[0])
 		},
 	}
-	root.PersistentFlags().BoolVar(&p.json, "json", false, "print JSON")
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version")
+	root.PersistentFlags().BoolVar(&p.json, "json", false, "print JSON, errors too (on standard error)")
 	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(
 		&cobra.Group{ID: groupServer, Title: "Server:"},
@@ -102,6 +112,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed.`,
 	add(groupAdmin, p.serviceCommand(), p.keysCommand(), p.policyCommand())
 	add(groupProof, p.erasureCommand(), p.certificateCommand(), p.auditCommand())
 	root.AddCommand(p.versionCommand(), p.benchEchoCommand())
+	root.SetHelpCommand(helpCommand())
+	strictCompletion(root)
 	return root
 }
 
@@ -113,13 +125,51 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 		c.AddCommand(sub)
 		names = append(names, sub.Name())
 	}
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return unknownCommand(c, args[0])
-		}
-		return usage(fmt.Sprintf("%s needs one of: %s", c.CommandPath(), strings.Join(names, ", ")))
-	}
+	c.RunE = func(c *cobra.Command, args []string) error { return needsOne(c, args, names) }
 	return c
+}
+
+func needsOne(c *cobra.Command, args, names []string) error {
+	if len(args) > 0 {
+		return unknownCommand(c, args[0])
+	}
+	return usage(fmt.Sprintf("%s needs one of: %s", c.CommandPath(), strings.Join(names, ", ")))
+}
+
+// helpCommand replaces the library's, which answers a command that is not there with success.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]...",
+		Short: "Help about any command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			asked, rest, err := c.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return unknownCommand(asked, rest[0])
+			}
+			asked.InitDefaultHelpFlag()
+			return asked.Help()
+		},
+	}
+}
+
+// strictCompletion makes the library's completion command refuse a shell that it does not know.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	c, _, err := root.Find([]string{"completion"})
+	if err != nil || c == root {
+		return
+	}
+	var shells []string
+	for _, shell := range c.Commands() {
+		shell.Args = noArgs
+		shells = append(shells, shell.Name())
+	}
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error { return needsOne(c, args, shells) }
 }
 
 // unknownCommand proposes what was meant. It does not repeat what was typed, which may be anything.
@@ -132,8 +182,22 @@ func unknownCommand(c *cobra.Command, typed string) error {
 	return usage(text + "; see " + c.CommandPath() + " --help")
 }
 
-// noArgs, and exactly below, never repeat an argument: it may be a token typed in the wrong place.
+// noArgs, and those below, never repeat an argument: it may be a token typed in the wrong place.
 func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := c.CommandPath() + " takes flags only, but a word stands there that belongs to no flag"
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if f.NoOptDefVal != "" {
+			text += "; --" + f.Name + " takes its value with =, as in --" + f.Name + "=false"
+		}
+	})
+	return usage(text + "; see " + c.CommandPath() + " --help")
+}
+
+// onlyInput is noArgs for commands that read values or tokens.
+func onlyInput(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usage(c.CommandPath() + " takes no arguments; values and tokens come on standard input, since arguments show in ps")
 	}

@@ -51,8 +51,9 @@ func (p *program) initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Set everything up in an empty folder, without serving",
-		Long:  "Set everything up in an empty folder, as serve does on its first start. On a folder that is set up already it changes nothing.",
-		Args:  noArgs,
+		Long: `Set everything up in an empty folder, as serve does on its first start. On a folder that is set up already it changes
+nothing, except that --passphrase-file seals a keyring that is not sealed yet.`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, _, err := p.settings(c)
 			if err != nil {
@@ -72,8 +73,10 @@ func (p *program) initCommand() *cobra.Command {
 				Backup  string `json:"backup"`
 				New     bool   `json:"new"`
 				Sealed  bool   `json:"sealed"`
+				// SealedNow: it was there before, and was not sealed.
+				SealedNow bool `json:"sealed_now"`
 			}
-			out := made{inst.Data, inst.Keyring, inst.Ledger, inst.Backup, inst.New, inst.Sealed}
+			out := made{inst.Data, inst.Keyring, inst.Ledger, inst.Backup, inst.New, inst.Sealed, inst.SealedNow}
 			if err := inst.Close(); err != nil {
 				return fmt.Errorf("closing: %w", err)
 			}
@@ -83,10 +86,14 @@ func (p *program) initCommand() *cobra.Command {
 					t = newTable("INSTALLATION", "new")
 				}
 				t.add("data", out.Data)
-				t.add("keyring", out.Keyring+sealed(out.Sealed))
+				t.add("keyring", out.Keyring+sealed(inst))
 				t.add("erasure ledger", out.Ledger)
 				t.add("backups", out.Backup)
-				t.add("next", "cloakroom serve --data "+s.Data)
+				next := "cloakroom serve --data " + s.Data
+				if s.PassphraseFile != "" {
+					next += " --passphrase-file " + s.PassphraseFile
+				}
+				t.add("next", next)
 				return t
 			})
 		},
@@ -95,8 +102,12 @@ func (p *program) initCommand() *cobra.Command {
 	return c
 }
 
-func sealed(is bool) string {
-	if is {
+// sealed tells of the keyring's seal, behind the keyring's path.
+func sealed(inst *installation.Installation) string {
+	switch {
+	case inst.SealedNow:
+		return ", sealed now (copies made before are not: destroy them)"
+	case inst.Sealed:
 		return ", sealed"
 	}
 	return ", NOT SEALED"
@@ -190,7 +201,7 @@ func serveUntil(ctx context.Context, failed <-chan struct{}, l net.Listener, ser
 // greet says where everything is: to people in lines, to a log collector in one entry.
 func (p *program) greet(s settings.Settings, inst *installation.Installation, url string, log *slog.Logger) {
 	if s.LogFormat == "json" {
-		log.Info("listening", "url", url, "data", inst.Data, "keyring", inst.Keyring, "sealed", inst.Sealed, "ledger", inst.Ledger, "new", inst.New)
+		log.Info("listening", "url", url, "data", inst.Data, "keyring", inst.Keyring, "sealed", inst.Sealed, "sealed_now", inst.SealedNow, "ledger", inst.Ledger, "new", inst.New)
 		return
 	}
 	var b strings.Builder
@@ -200,7 +211,7 @@ func (p *program) greet(s settings.Settings, inst *installation.Installation, ur
 	} else {
 		fmt.Fprintf(&b, "  data     %s\n", inst.Data)
 	}
-	fmt.Fprintf(&b, "  keyring  %s%s\n  ledger   %s\n", inst.Keyring, sealed(inst.Sealed), inst.Ledger)
+	fmt.Fprintf(&b, "  keyring  %s%s\n  ledger   %s\n", inst.Keyring, sealed(inst), inst.Ledger)
 	if inst.New {
 		fmt.Fprintf(&b, "Try: cloakroom subject put u1 --field phone%s\n", tryFlags(s, url))
 	}

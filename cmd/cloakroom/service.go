@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -85,19 +84,15 @@ func (p *program) handOver(name string, save bool, make func() (wire.ServiceKey,
 		return usage("--save needs a name that can be a file's: letters, digits, . _ -")
 	}
 	path := filepath.Join(p.conn.folder(p.lookup), name+".key")
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s is there already; move it away first", path)
-	}
+	file, err := makeNew(path, 0o600)
 	if err != nil {
 		return fmt.Errorf("--save: %w", err)
 	}
 	key, err := make()
 	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(path))
+		return errors.Join(err, file.drop())
 	}
-	_, err = f.WriteString(string(key.Key) + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := file.keep([]byte(key.Key)); err != nil {
 		return fmt.Errorf("the key %s of %s was made but not saved (%w); disable it: cloakroom service disable %s --key %s", key.ID, key.Name, err, key.Name, key.ID)
 	}
 	key.Key = ""
@@ -171,13 +166,22 @@ func state(disabled bool) string {
 
 func (p *program) serviceDisable() *cobra.Command {
 	var key string
+	var yes bool
 	c := &cobra.Command{
 		Use:   "disable NAME [--key ID]",
 		Short: "End a caller with all its keys, or one key",
-		Args:  exactly("NAME"),
+		Long: `End a caller with all its keys, or with --key one of them. Neither can be enabled again: a caller that was ended
+keeps its name, so that the audit log stays clear, and another one needs another name.`,
+		Args: exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if strings.HasPrefix(key, "ck_") {
 				return usage("--key takes the id of a key, the part between ck_ and the second _, never the key itself")
+			}
+			if key == "" && p.inTerminal && !yes {
+				const question = "The caller ends with all its keys and cannot be enabled again, and its name stays taken. Type the name again to disable it"
+				if err := p.confirm(question, args[0]); err != nil {
+					return err
+				}
 			}
 			cl, err := p.connect(operatorKey)
 			if err != nil {
@@ -208,6 +212,7 @@ func (p *program) serviceDisable() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&key, "key", "", "the `id` of the one key to end")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask on a terminal")
 	p.connects(c)
 	return c
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -71,13 +70,7 @@ func (p *program) subjectPut() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.print(out, func() *table {
-				t := newTable("FIELD", "TOKEN", "WARNING")
-				for _, name := range slices.Sorted(maps.Keys(out.Tokens)) {
-					t.add(name, string(out.Tokens[name]), warnings(out.Warnings, name))
-				}
-				return t
-			})
+			return p.printPut(out, remove)
 		},
 	}
 	f := c.Flags()
@@ -88,6 +81,28 @@ func (p *program) subjectPut() *cobra.Command {
 	f.StringVar(&authorization, "authorization", "", "on what authority they came from there")
 	p.connects(c)
 	return c
+}
+
+// printPut says in a sentence what became of the subject, and shows its tokens where there are any.
+func (p *program) printPut(out wire.SubjectTokens, removed []string) error {
+	if p.json {
+		return p.printJSON(out)
+	}
+	text := "Subject " + out.Subject + " was there before"
+	if out.Created {
+		text = "Subject " + out.Subject + " is new"
+	}
+	if len(removed) > 0 {
+		text += "; removed: " + strings.Join(removed, ", ")
+	}
+	if err := p.printf("%s.\n", printable(text)); err != nil || len(out.Tokens) == 0 {
+		return err
+	}
+	t := newTable("FIELD", "TOKEN", "WARNING")
+	for _, name := range slices.Sorted(maps.Keys(out.Tokens)) {
+		t.add(name, string(out.Tokens[name]), warnings(out.Warnings, name))
+	}
+	return t.write(p.out)
 }
 
 func warnings(all []wire.Warning, field string) string {
@@ -189,13 +204,16 @@ func pageFlags(c *cobra.Command, page *client.Page, all *bool) {
 	c.Flags().IntVar(&page.Limit, "limit", 0, "how many, 1 to 1000 (default 100)")
 	c.Flags().StringVar(&page.Cursor, "cursor", "", "go on behind the list that ended with this cursor")
 	c.Flags().BoolVar(all, "all", false, "all of them, however many")
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		if c.Flags().Changed("limit") && (page.Limit < 1 || page.Limit > client.MaxItems) {
+			return usage(fmt.Sprintf("--limit is 1 to %d", client.MaxItems))
+		}
+		return nil
+	}
 }
 
 // pages calls get once, or with all until there is no next page.
 func pages(page client.Page, all bool, get func(client.Page) (next string, err error)) error {
-	if page.Limit < 0 || page.Limit > client.MaxItems {
-		return usage("--limit is 1 to 1000")
-	}
 	if all && page.Limit == 0 {
 		page.Limit = client.MaxItems
 	}
@@ -232,14 +250,18 @@ With --json the certificate is printed as it was signed, fit for: cloakroom cert
 			if strings.Contains(field, "=") {
 				return usage("--field of erase takes only a name")
 			}
-			if p.inTerminal && !yes {
-				if err := p.confirm("This cannot be undone. Type the subject's id again to erase it", args[0]); err != nil {
-					return err
-				}
-			}
 			cl, err := p.connect(officerKey)
 			if err != nil {
 				return err
+			}
+			file, err := makeNew(out, 0o644)
+			if err != nil {
+				return fmt.Errorf("--out: %w", err)
+			}
+			if p.inTerminal && !yes {
+				if err := p.confirm("This cannot be undone. Type the subject's id again to erase it", args[0]); err != nil {
+					return errors.Join(err, file.drop())
+				}
 			}
 			var certificate []byte
 			// The key makes a lost answer safe to ask for again, with its certificate.
@@ -250,12 +272,10 @@ With --json the certificate is printed as it was signed, fit for: cloakroom cert
 				certificate, err = cl.EraseSubject(c.Context(), args[0], reason, once)
 			}
 			if err != nil {
-				return err
+				return errors.Join(err, file.drop())
 			}
-			if out != "" {
-				if err := os.WriteFile(out, append(certificate, '\n'), 0o644); err != nil {
-					return fmt.Errorf("it is erased, but the certificate was not written (%w); fetch it with: cloakroom erasure get", err)
-				}
+			if err := file.keep(certificate); err != nil {
+				return fmt.Errorf("it is erased, but the certificate was not written (%w); fetch it with: cloakroom erasure get", err)
 			}
 			return p.printCertificate(certificate)
 		},
@@ -263,7 +283,7 @@ With --json the certificate is printed as it was signed, fit for: cloakroom cert
 	f := c.Flags()
 	f.StringVar(&field, "field", "", "erase this `field` only")
 	f.StringVar(&reason, "reason", "", "why, for the audit log: up to 256 bytes, never a value")
-	f.StringVar(&out, "out", "", "also write the certificate to this `file`")
+	f.StringVar(&out, "out", "", "also write the certificate to this `file`, which must not be there yet")
 	f.BoolVar(&yes, "yes", false, "do not ask on a terminal")
 	p.connects(c)
 	return c

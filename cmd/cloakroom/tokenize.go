@@ -31,7 +31,7 @@ with the members of POST /v1/tokenize (audience, ttl, single_use, format, source
 outcomes come back in the same order.`,
 		Example: `  cloakroom tokenize --subject u1 --field phone
   cloakroom tokenize --items --json < customers.ndjson`,
-		Args: noArgs,
+		Args: onlyInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if batch {
 				if field != "" || one != (wire.TokenizeItem{}) {
@@ -83,12 +83,13 @@ func (p *program) tokenizeOne(ctx context.Context, item wire.TokenizeItem) error
 		}
 	}
 	if e := out[0].Error; e != nil {
-		return errors.New(describe(e))
+		return itemError{*e}
 	}
-	if !p.json {
-		if _, err := fmt.Fprintln(p.out, printable(string(out[0].Token))); err != nil {
-			return err
-		}
+	if p.json {
+		return nil
+	}
+	if _, err := fmt.Fprintln(p.out, printable(string(out[0].Token))); err != nil {
+		return err
 	}
 	for _, w := range out[0].Warnings {
 		_, _ = fmt.Fprintf(p.err, "cloakroom: accepted with a doubt: field %s, rule %s\n", printable(w.Field), printable(w.Rule))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -22,18 +21,19 @@ func (p *program) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			type answer struct {
-				Version  string `json:"version"`
-				Go       string `json:"go"`
-				Platform string `json:"platform"`
-			}
-			v := answer{version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
-			if p.json {
-				return p.printJSON(v)
-			}
-			_, err := fmt.Fprintf(p.out, "cloakroom %s (%s, %s)\n", v.Version, v.Go, v.Platform)
-			return err
-		},
+		RunE:  func(*cobra.Command, []string) error { return p.printVersion() },
 	}
+}
+
+func (p *program) printVersion() error {
+	type answer struct {
+		Version  string `json:"version"`
+		Go       string `json:"go"`
+		Platform string `json:"platform"`
+	}
+	v := answer{version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+	if p.json {
+		return p.printJSON(v)
+	}
+	return p.printf("cloakroom %s (%s, %s)\n", v.Version, v.Go, v.Platform)
 }

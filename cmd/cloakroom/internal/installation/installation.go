@@ -24,7 +24,7 @@ import (
 // Options says how to open an installation.
 type Options struct {
 	Data         string
-	Passphrase   secret.Bytes // of the keyring; empty = not sealed
+	Passphrase   secret.Bytes // of the keyring, which is sealed with it if it is not yet; empty = not sealed
 	CacheEntries int          // data keys in memory; 0 = the default
 	CacheTTL     time.Duration
 	Now          func() time.Time
@@ -34,9 +34,10 @@ type Options struct {
 // Installation is an open one.
 type Installation struct {
 	Paths
-	Vault  *vault.Vault
-	New    bool // it was made by this Open
-	Sealed bool // the keyring is sealed under a passphrase
+	Vault     *vault.Vault
+	New       bool // it was made by this Open
+	Sealed    bool // the keyring is sealed under a passphrase
+	SealedNow bool // it was there before and not sealed, until this Open
 
 	store    *bolt.Store
 	keyring  *local.Keyring
@@ -77,7 +78,10 @@ func (i *Installation) open(ctx context.Context, o Options) (err error) {
 		o.Logger.Warn("others may look into the data folder, and its mode cannot be changed; its files are for the owner alone", "data", i.Data)
 	}
 	if !exists(i.Store) {
-		if err := errors.Join(i.checkVirgin(), i.checkStrangers()); err != nil {
+		if err := i.checkVirgin(); err != nil {
+			return err
+		}
+		if err := i.checkStrangers(); err != nil {
 			return err
 		}
 	}
@@ -93,11 +97,9 @@ func (i *Installation) open(ctx context.Context, o Options) (err error) {
 			return err
 		}
 	}
-	i.keyring, err = local.Open(i.Keyring, local.Options{Create: !there, Passphrase: o.Passphrase, Logger: o.Logger})
-	if err != nil {
-		return fmt.Errorf("keyring: %w", err)
+	if err := i.openKeyring(o, !there); err != nil {
+		return err
 	}
-	i.Sealed = i.keyring.Sealed()
 	if !there {
 		if err := i.begin(ctx, o); err != nil {
 			return fmt.Errorf("first start: %w", err)
@@ -181,7 +183,13 @@ func (i *Installation) openAudit(o Options) (err error) {
 	i.audit, err = audit.Open(i.Audit, audit.Options{
 		Signer: i.unlocked.Signer("audit"), Instance: i.unlocked.Instance.String(), Now: o.Now, Logger: o.Logger,
 	})
-	if err != nil {
+	var damage *audit.CorruptError
+	switch {
+	case errors.As(err, &damage):
+		return fmt.Errorf("audit log %s was altered or damaged: %w; move that folder away and keep it as it is for the investigation, "+
+			"put a copy of it in its place, and check the copy with: cloakroom audit verify %s --key %s (better: the copy of this key that auditors keep)",
+			i.Audit, err, i.Audit, i.AuditKey)
+	case err != nil:
 		return fmt.Errorf("audit log %s: %w", i.Audit, err)
 	}
 	return nil

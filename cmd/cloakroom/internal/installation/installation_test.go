@@ -153,6 +153,7 @@ func TestLosses(t *testing.T) {
 		want  string // "" = it starts
 	}{
 		{"store", func(t *testing.T, p Paths) { remove(t, p.Store) }, "put the store back"},
+		{"audit log altered", func(t *testing.T, p Paths) { write(t, filepath.Join(p.Audit, "checkpoint"), "x") }, "keep it as it is for the investigation"},
 		{"store emptied", func(t *testing.T, p Paths) { write(t, p.Store, "") }, "put the store back"},
 		{"audit log", func(t *testing.T, p Paths) { remove(t, p.Audit) }, "is gone: put it back"},
 		{"audit log emptied", func(t *testing.T, p Paths) { remove(t, p.Audit); mkdir(t, p.Audit) }, "is gone: put it back"},
@@ -185,7 +186,7 @@ func TestLosses(t *testing.T) {
 					_ = inst.Close()
 					t.Fatal("it starts")
 				}
-				if !strings.Contains(err.Error(), tc.want) {
+				if !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("got %v, want %q", err, tc.want)
 				}
 				return
@@ -257,12 +258,63 @@ func TestSealed(t *testing.T) {
 	if is, err := KeyringSealed(inst.Keyring); err != nil || !is {
 		t.Errorf("%v, %v", is, err)
 	}
-	if _, err := Open(t.Context(), options(dir)); err == nil {
-		t.Error("opened without the passphrase")
+	_, err = Open(t.Context(), options(dir))
+	if err == nil || !strings.Contains(err.Error(), "--passphrase-file") || !strings.Contains(err.Error(), "CLOAKROOM_PASSPHRASE_FILE") {
+		t.Errorf("without the passphrase: %v", err)
 	}
 	write(t, inst.Keyring, "CRKR\x02\x01")
 	if _, err := KeyringSealed(inst.Keyring); err == nil {
 		t.Error("another format is known")
+	}
+}
+
+// TestPassphraseSealsWhatIsThere gives a passphrase to an installation that began without one.
+func TestPassphraseSealsWhatIsThere(t *testing.T) {
+	const unsealed, now = "NOT SEALED", "was not sealed and is now"
+	dir := filepath.Join(t.TempDir(), "data")
+	steps := []struct {
+		name, passphrase  string
+		sealed, sealedNow bool
+		said              string // of those two; "" = none
+	}{
+		{"begun without", "", false, false, unsealed},
+		{"given", "correct horse", true, true, now},
+		{"given again", "correct horse", true, false, ""},
+	}
+	for _, tc := range steps {
+		var log strings.Builder
+		o := options(dir)
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		o.Passphrase = secret.NewBytes([]byte(tc.passphrase))
+		inst, err := Open(t.Context(), o)
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		if inst.Sealed != tc.sealed || inst.SealedNow != tc.sealedNow {
+			t.Errorf("%s: sealed %v, now %v", tc.name, inst.Sealed, inst.SealedNow)
+		}
+		if inst.New {
+			put(t, inst, "u1")
+		}
+		if err := inst.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{inst.Keyring, inst.Keyring + ".mirror"} {
+			if is, err := KeyringSealed(file); err != nil || is != tc.sealed {
+				t.Errorf("%s: %s: %v, %v", tc.name, file, is, err)
+			}
+		}
+		for _, text := range []string{unsealed, now} {
+			if strings.Contains(log.String(), text) != (text == tc.said) {
+				t.Errorf("%s: %q is said, or is not, in:\n%s", tc.name, text, log.String())
+			}
+		}
+		if strings.Contains(log.String(), "correct horse") {
+			t.Errorf("%s: the passphrase is in the log", tc.name)
+		}
+	}
+	if _, err := Open(t.Context(), options(dir)); err == nil {
+		t.Error("opened without the passphrase")
 	}
 }
 

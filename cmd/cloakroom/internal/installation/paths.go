@@ -64,7 +64,8 @@ const ledgerHeader = 24
 func (p Paths) checkVirgin() error {
 	for _, mark := range []string{p.CertificateKey, p.AuditKey} {
 		if exists(mark) {
-			return fmt.Errorf("%s is there, but the store %s is missing or empty: put the store back; to begin anew, move all of %s away", mark, p.Store, p.Data)
+			return fmt.Errorf("the store %s is missing or empty, though an installation was here (%s is there): put the store back from a copy; "+
+				"to begin anew without its data, move %s, %s, its mirror and %s away", p.Store, filepath.Base(mark), p.Data, p.Keyring, p.Ledger)
 		}
 	}
 	if info, err := os.Stat(p.Ledger); err == nil && info.Size() > ledgerHeader {
