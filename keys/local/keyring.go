@@ -51,8 +51,10 @@ var (
 
 // Options says how to open a keyring.
 type Options struct {
-	Create     bool         // make a keyring when neither file nor mirror is there
-	Passphrase secret.Bytes // at most 1024 bytes; empty: a new keyring is not sealed. The caller keeps and wipes it
+	Create bool // make a keyring when neither file nor mirror is there
+	// Passphrase is at most 1024 bytes; empty: a new keyring is not sealed. The caller keeps and wipes it. A keyring that
+	// is not sealed opens under any: Sealed tells, and SetPassphrase seals it.
+	Passphrase secret.Bytes
 	Cost       Cost         // of sealing a new keyring or under a new passphrase; zero: the default of Cost
 	Logger     *slog.Logger // nil: slog.Default()
 	Random     io.Reader    // keys, nonces and salts, safe for concurrent use; nil: crypto/rand
@@ -114,9 +116,8 @@ func Open(path string, opt Options) (*Keyring, error) {
 	if err := k.start(opt); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
-	if k.seal == nil {
-		k.log.Warn("THE KEYRING IS NOT SEALED: whoever reads this file can read all data. Set a passphrase.",
-			"keyring", k.path, "passphrase_given", opt.Passphrase.Len() > 0)
+	if k.seal == nil && opt.Passphrase.Len() == 0 {
+		k.log.Warn("THE KEYRING IS NOT SEALED: whoever reads this file can read all data. Set a passphrase.", "keyring", k.path)
 	}
 	return k, nil
 }
