@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -134,6 +135,11 @@ func (p *program) open(ctx context.Context, s settings.Settings, log *slog.Logge
 
 // serve runs until ctx is done.
 func (p *program) serve(ctx context.Context, s settings.Settings, addrFile string) error {
+	// A sync of the audit log or the store holds one of Go's processors until the runtime notices, and there is nearly
+	// always one under way: with twice as many the others go on meanwhile.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
+	}
 	if err := harden(); err != nil {
 		return fmt.Errorf("protecting the process: %w", err)
 	}
