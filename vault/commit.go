@@ -98,7 +98,7 @@ func (v *Vault) sealEdit(e *edit) (*sealedEdit, error) {
 // store.ErrConflict when what was read no longer stands.
 func (v *Vault) commit(ctx context.Context, c *change) error {
 	if len(c.edits) == 0 && c.memory == nil {
-		return nil
+		return v.flushLedger(ctx) // perhaps this repeats a change whose entry could not be written
 	}
 	var tombs []tombstone
 	err := v.store.Update(ctx, func(tx store.Tx) error {

@@ -57,7 +57,32 @@ func (v *Vault) Detokenize(ctx context.Context, call Call, req DetokenizeRequest
 	if err := d.spend(ctx, out); err != nil {
 		return nil, err
 	}
+	if err := d.lookAgain(ctx, rec, out); err != nil {
+		return nil, err
+	}
 	return out, nil
+}
+
+// lookAgain takes back what was opened of a person who was erased while the call waited for the key service or the log:
+// from the certificate on nothing is shown. The log then has an entry without its effect, never the other way round.
+func (d *detokenizing) lookAgain(ctx context.Context, rec *record, out []Revealed) error {
+	if !rec.waited() {
+		return nil
+	}
+	sids := make([]keys.SID, len(d.subjects))
+	for j := range d.subjects {
+		sids[j] = d.subjects[j].sid
+	}
+	there, err := d.v.stillThere(ctx, sids)
+	if err != nil {
+		return err
+	}
+	for i := range d.items {
+		if d.items[i].err == nil && out[i].Err == nil && !there[d.items[i].holder] {
+			out[i] = Revealed{Field: out[i].Field, Err: ErrSubjectErased}
+		}
+	}
+	return nil
 }
 
 // detokenizing is one batch on its way.

@@ -265,15 +265,24 @@ func (e *edit) token(v *Vault, field, audience string) (secret.Text, error) {
 	return e.mint(v, bodyToken{field: field, audience: audience})
 }
 
-// mint makes a new token of the form given.
-func (e *edit) mint(v *Vault, t bodyToken) (secret.Text, error) {
+// room says that the subject can take no further token, after dropping those that have run out.
+func (e *edit) room(v *Vault) *Error {
 	now := millis(v.now())
 	if len(e.body.tokens) >= maxTokens/2 {
 		e.endTokens(v, keys.TokenExpired, func(t *bodyToken) bool { return t.expiry != 0 && t.expiry <= now })
 	}
 	if len(e.body.tokens) >= maxTokens {
-		return secret.Text{}, ErrConflict.saying(fmt.Sprintf("the subject has %d live tokens; revoke some first", maxTokens))
+		return ErrConflict.saying(fmt.Sprintf("the subject has %d live tokens; revoke some first", maxTokens))
 	}
+	return nil
+}
+
+// mint makes a new token of the form given.
+func (e *edit) mint(v *Vault, t bodyToken) (secret.Text, error) {
+	if err := e.room(v); err != nil {
+		return secret.Text{}, err
+	}
+	now := millis(v.now())
 	text, err := tokenizer.NewToken(v.random, t.field)
 	if err != nil {
 		return secret.Text{}, err

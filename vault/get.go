@@ -74,8 +74,20 @@ func (v *Vault) Get(ctx context.Context, call Call, req GetRequest) ([]FieldView
 		rec.item(&sid, f.name, token, string(view), nil)
 		out = append(out, FieldView{f.name, def.Kind, newText(token), value, string(view), fromMillis(f.updated)})
 	}
+	if len(rec.event.Items) == 0 {
+		rec.item(&sid, "", "", "", nil) // that the subject is there has been told
+	}
 	if _, err := rec.commit(ctx); err != nil {
 		return nil, err
+	}
+	if rec.waited() { // as in lookAgain
+		there, err := v.stillThere(ctx, []keys.SID{sid})
+		if err != nil {
+			return nil, err
+		}
+		if !there[0] {
+			return nil, ErrSubjectErased
+		}
 	}
 	return out, nil
 }

@@ -85,7 +85,7 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 		}
 		token, err := e.token(v, w.def.Name, "")
 		if err != nil {
-			return out, err
+			return out, rec.fail(ctx, err)
 		}
 		rec.item(&sid, w.def.Name, token.Reveal(), "", nil)
 		out.Tokens = append(out.Tokens, FieldToken{w.def.Name, token})

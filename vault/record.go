@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cloakroom-io/cloakroom/audit"
@@ -58,6 +59,12 @@ func (r *record) commit(ctx context.Context) (index uint64, err error) {
 	}
 }
 
+// longWait is how long a call may take before it looks again whether what it read still stands.
+const longWait = 20 * time.Millisecond
+
+// waited reports whether the call has taken so long that its snapshot may be out of date.
+func (r *record) waited() bool { return r.v.now().Sub(r.event.Time) > longWait }
+
 // refuse writes the entry with the refusal and returns it; where the log cannot be written, that comes first.
 func (r *record) refuse(ctx context.Context, refusal *Error) error {
 	r.event.Code = refusal.Code
@@ -102,6 +109,9 @@ func (v *Vault) admit(ctx context.Context, rec *record, call Call, action policy
 // admitIn is admit inside a snapshot. A refusal is for the caller to record once the snapshot is left.
 func (v *Vault) admitIn(tx store.ReadTx, rec *record, call Call, action policy.Action) (*policyInForce, *Error, error) {
 	if err := call.check(action); err != nil {
+		return nil, nil, err
+	}
+	if err := stillValid(tx, call.Principal); err != nil {
 		return nil, nil, err
 	}
 	p, err := v.policy(tx)

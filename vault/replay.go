@@ -131,7 +131,7 @@ func (t *tokenizing) replay(ctx context.Context, rec *record, p *policyInForce, 
 				return nil, err
 			}
 		}
-		t.note(rec, i, &out[i])
+		t.note(rec, p, i, &out[i])
 	}
 	if !in.Empty() {
 		return nil, ErrCorrupt

@@ -84,6 +84,30 @@ func (v *Vault) Authenticate(ctx context.Context, bearer secret.Text) (Principal
 	return who, storeError(err)
 }
 
+// stillValid refuses a caller whose credential or service was disabled since it was authenticated: a request may take its
+// time to arrive. A principal without a row here came in by another door.
+func stillValid(tx store.ReadTx, who Principal) error {
+	value, err := tx.Get(store.Services, credentialKey(who.Credential))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	row, ok := parseCredentialRow(value)
+	if !ok {
+		return fmt.Errorf("credential row: %w", ErrCorrupt)
+	}
+	service, err := readService(tx, row.service)
+	if err != nil {
+		return err
+	}
+	if row.disabled || service.disabled {
+		return ErrUnauthenticated
+	}
+	return nil
+}
+
 func readService(tx store.ReadTx, name string) (serviceRow, error) {
 	if !validServiceName(name) {
 		return serviceRow{}, ErrNotFound.saying("there is no service of that name")
@@ -137,7 +161,7 @@ func (v *Vault) AddKey(ctx context.Context, call Call, service string) (NewCrede
 		}
 		n := 0
 		err = scanCredentials(tx, func(_ string, row credentialRow) error {
-			if row.service == service {
+			if row.service == service && !row.disabled {
 				n++
 			}
 			return nil
@@ -187,6 +211,7 @@ func (v *Vault) addCredential(ctx context.Context, call Call, service string, ma
 				return err
 			}
 		}
+		rec.item(nil, service, "", "add-key "+made.ID, nil)
 		if _, err := rec.commit(ctx); err != nil {
 			return err
 		}
@@ -218,7 +243,7 @@ func (v *Vault) addCredential(ctx context.Context, call Call, service string, ma
 
 // DisableKey ends one credential at once and for good.
 func (v *Vault) DisableKey(ctx context.Context, call Call, service, id string) error {
-	return v.administer(ctx, call, credentialKey(id), func(tx store.ReadTx) ([]byte, error) {
+	return v.administer(ctx, call, service, "disable-key "+id, credentialKey(id), func(tx store.ReadTx) ([]byte, error) {
 		if len(id) != credentialID {
 			return nil, ErrNotFound.saying("the service has no key of that id")
 		}
@@ -246,7 +271,7 @@ func (v *Vault) DisableKey(ctx context.Context, call Call, service, id string) e
 
 // DisableService ends all credentials of a service at once. Its name stays taken: the audit log speaks of it.
 func (v *Vault) DisableService(ctx context.Context, call Call, service string) error {
-	return v.administer(ctx, call, serviceKey(service), func(tx store.ReadTx) ([]byte, error) {
+	return v.administer(ctx, call, service, "disable", serviceKey(service), func(tx store.ReadTx) ([]byte, error) {
 		row, err := readService(tx, service)
 		if err != nil {
 			return nil, err
@@ -261,7 +286,7 @@ func (v *Vault) DisableService(ctx context.Context, call Call, service string) e
 
 // administer replaces one row of the services by what change makes of it, asking it before the audit log is written and
 // again in the transaction.
-func (v *Vault) administer(ctx context.Context, call Call, key []byte, change func(store.ReadTx) ([]byte, error)) error {
+func (v *Vault) administer(ctx context.Context, call Call, service, deed string, key []byte, change func(store.ReadTx) ([]byte, error)) error {
 	rec := v.record(call, policy.Services)
 	var refusal *Error
 	err := v.store.View(ctx, func(tx store.ReadTx) (err error) {
@@ -277,6 +302,7 @@ func (v *Vault) administer(ctx context.Context, call Call, key []byte, change fu
 	if refusal != nil {
 		return rec.refuse(ctx, refusal)
 	}
+	rec.item(nil, service, "", deed, nil) // both are known by now: the change was tried on them
 	if _, err := rec.commit(ctx); err != nil {
 		return err
 	}

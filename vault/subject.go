@@ -206,6 +206,23 @@ func (v *Vault) unwrap(ctx context.Context, subjects []*subject) []*Error {
 	return errs
 }
 
+// stillThere tells of each subject whether it has a key row at this moment.
+func (v *Vault) stillThere(ctx context.Context, sids []keys.SID) ([]bool, error) {
+	there := make([]bool, len(sids))
+	err := v.store.View(ctx, func(tx store.ReadTx) error {
+		rows := make([][]byte, len(sids))
+		for i, sid := range sids {
+			rows[i] = keys.SubjectKeyRow(sid)
+		}
+		values, err := tx.GetMulti(store.Subjects, rows)
+		for i := range values {
+			there[i] = values[i] != nil
+		}
+		return err
+	})
+	return there, storeError(err)
+}
+
 // wipeKeys overwrites the data keys that unwrap gave, or that a change made.
 func wipeKeys(subjects []*subject) {
 	for _, s := range subjects {

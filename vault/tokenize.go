@@ -132,7 +132,7 @@ func (t *tokenizing) try(ctx context.Context, call Call) ([]TokenizeResult, erro
 				return nil, err
 			}
 		}
-		t.note(rec, i, &out[i])
+		t.note(rec, p, i, &out[i])
 		if r != nil {
 			pointers = t.point(pointers, &out[i])
 		}
@@ -162,11 +162,14 @@ func (t *tokenizing) try(ctx context.Context, call Call) ([]TokenizeResult, erro
 // check holds one item to everything that needs no key.
 func (t *tokenizing) check(i int, p *policyInForce, subjects []*subject, strangers map[string]bool) (fieldWrite, *Error) {
 	it := &t.items[i]
+	_, known := p.Field(it.Field)
 	switch {
 	case t.bad[i] != nil:
 		return fieldWrite{}, t.bad[i]
 	case subjects[t.of[i]].tomb != nil && !it.Recreate:
 		return fieldWrite{}, ErrSubjectErased
+	case !known:
+		return fieldWrite{}, ErrUnknownField.on(it.Field, "")
 	case it.Format != "" && it.Format != "opaque":
 		return fieldWrite{}, ErrFormat.on(it.Field, "")
 	case it.TTL < 0 || it.TTL > maxTTL || it.TTL > 0 && it.TTL < time.Second:
@@ -203,6 +206,11 @@ func (t *tokenizing) open(ctx context.Context, subjects []*subject, wanted []boo
 
 // apply carries out one item. An error that is not the item's own ends the whole batch.
 func (t *tokenizing) apply(e *edit, it *TokenizeItem, w fieldWrite, out *TokenizeResult) (err error) {
+	if _, stands := e.body.standing(it.Field, it.Audience, 0); !stands || it.TTL > 0 || it.SingleUse {
+		if out.Err = e.room(t.v); out.Err != nil {
+			return nil // before the value is set: an item that fails changes nothing
+		}
+	}
 	if err := e.set(t.v, w); err != nil {
 		return err
 	}
@@ -228,13 +236,13 @@ func (t *tokenizing) apply(e *edit, it *TokenizeItem, w fieldWrite, out *Tokeniz
 	return err
 }
 
-func (t *tokenizing) note(rec *record, i int, out *TokenizeResult) {
+func (t *tokenizing) note(rec *record, p *policyInForce, i int, out *TokenizeResult) {
 	var sid *keys.SID
 	if j := t.of[i]; j >= 0 {
 		sid = &t.sids[j]
 	}
 	field := t.items[i].Field
-	if out.Err != nil && out.Err.Code == ErrUnknownField.Code {
+	if _, ours := p.Field(field); !ours {
 		field = "" // not a name of ours: whatever the caller wrote there stays out of the log
 	}
 	rec.item(sid, field, out.Token.Reveal(), "", out.Err)

@@ -61,7 +61,7 @@ func (f FieldValue) MarshalJSONTo(e *jsontext.Encoder) error {
 
 // PutSubject is the body of PUT and PATCH /v1/subjects/{subject}.
 type PutSubject struct {
-	Fields map[string]FieldValue `json:"fields"`
+	Fields Fields `json:"fields"`
 }
 
 // Warning says that a value was accepted with a doubt.

@@ -26,7 +26,7 @@ type TokenizeItem struct {
 
 // Tokenize is the body of POST /v1/tokenize.
 type Tokenize struct {
-	Items []TokenizeItem `json:"items"`
+	Items Batch[TokenizeItem] `json:"items"`
 }
 
 // TokenizeResult is a token or an error.
@@ -43,10 +43,10 @@ type Tokenized struct {
 
 // Detokenize is the body of POST /v1/detokenize.
 type Detokenize struct {
-	Purpose string  `json:"purpose"`
-	Reason  string  `json:"reason,omitzero"`
-	View    string  `json:"view,omitzero"`
-	Tokens  []Plain `json:"tokens"`
+	Purpose string       `json:"purpose"`
+	Reason  string       `json:"reason,omitzero"`
+	View    string       `json:"view,omitzero"`
+	Tokens  Batch[Plain] `json:"tokens"`
 }
 
 // Revealed is one token's value, or why there is none.
@@ -65,7 +65,7 @@ type Detokenized struct {
 
 // Tokens is the body of POST /v1/tokens/inspect and /v1/tokens/revoke.
 type Tokens struct {
-	Tokens []Plain `json:"tokens"`
+	Tokens Batch[Plain] `json:"tokens"`
 }
 
 // TokenState is what inspect and revoke tell of one token; never a value.
