@@ -7,6 +7,7 @@ import (
 
 	"github.com/cloakroom-io/cloakroom/audit"
 	"github.com/cloakroom-io/cloakroom/internal/secret"
+	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/vault"
 	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
@@ -109,4 +110,53 @@ func TestDisabledMeanwhile(t *testing.T) {
 	}
 	_, err = v.Detokenize(bg, call, vault.DetokenizeRequest{Tokens: []secret.Text{token}})
 	wantCode(t, err, vault.ErrUnauthenticated)
+}
+
+// hangingKMS wraps no key until it is let go.
+type hangingKMS struct {
+	keys.KMS
+	asked, letGo chan struct{}
+}
+
+func (k *hangingKMS) Wrap(ctx context.Context, key keys.KeyName, version int, items []keys.WrapItem) ([]keys.Outcome, error) {
+	if key == keys.DEKKey {
+		close(k.asked)
+		<-k.letGo
+	}
+	return k.KMS.Wrap(ctx, key, version, items)
+}
+
+// TestEraseDoesNotQueueBehindTheKeyService erases a person while a write in the same bucket waits for a key.
+func TestEraseDoesNotQueueBehindTheKeyService(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := vaulttest.Open(t, dir, vaulttest.Options{})
+	put(t, first, "u1", "phone", "13800138000")
+	erase(t, first, "u1")
+	if _, err := first.Put(bg, vaulttest.Call("app", ""), vault.PutRequest{Subject: "u1", Recreate: true}); err != nil {
+		t.Fatal(err)
+	}
+	erase(t, first, "u1")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kms := &hangingKMS{asked: make(chan struct{}), letGo: make(chan struct{})}
+	v := vaulttest.Open(t, dir, vaulttest.Options{KMS: func(k keys.KMS) keys.KMS { kms.KMS = k; return kms }})
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := v.Put(bg, vaulttest.Call("app", ""), vault.PutRequest{Subject: "u1", Recreate: true})
+		wrote <- err
+	}()
+	<-kms.asked
+	_, err := v.Erase(bg, vaulttest.Call("officer", ""), "u1") // answers while the other still waits
+	wantCode(t, err, vault.ErrSubjectErased)
+	select {
+	case <-wrote:
+		t.Error("the write did not wait for the key service: the test shows nothing")
+	default:
+	}
+	close(kms.letGo)
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
 }
