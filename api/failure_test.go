@@ -58,7 +58,9 @@ func (a failingAudit) Append(ctx context.Context, e *audit.Event) (uint64, error
 
 func TestPartsThatFail(t *testing.T) {
 	f := &failing{}
+	var later atomic.Int64 // the key service is probed once a second
 	h := newHouseWith(t, vaulttest.Options{
+		Now:      func() time.Time { return time.Now().Add(time.Duration(later.Load())) },
 		KMS:      func(k keys.KMS) keys.KMS { return failingKMS{k, f} },
 		Audit:    func(a vault.AuditLog) vault.AuditLog { return failingAudit{a, f} },
 		CacheTTL: time.Nanosecond,
@@ -86,6 +88,7 @@ func TestPartsThatFail(t *testing.T) {
 		t.Error("the log does not say why the key service is not ready")
 	}
 	f.kms.Store(false)
+	later.Add(int64(time.Second))
 	if state := must[wire.Readiness](h, 200, "", "GET", "/readyz", ""); !state.Ready || len(state.Checks) != 4 {
 		t.Errorf("%+v", state)
 	}

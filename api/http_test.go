@@ -17,9 +17,10 @@ import (
 
 	"github.com/cloakroom-io/cloakroom/api"
 	"github.com/cloakroom-io/cloakroom/api/wire"
+	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(vaulttest.Suite{M: m}) }
 
 // marker stands in every bad input; no answer and no log line may hold it.
 const marker = "13800138000"

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloakroom-io/cloakroom/api"
 	"github.com/cloakroom-io/cloakroom/api/wire"
+	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
 
 // description is openapi.yaml as it is served.
@@ -181,7 +182,7 @@ func visit(schema *openapi3.Schema, text string) error {
 }
 
 func TestAnswersAreAsDescribed(t *testing.T) {
-	h := newHouse(t)
+	h := newHouseWith(t, vaulttest.Options{Other: vaulttest.Second})
 	w := &witness{h, description(t, h), map[string]bool{}}
 	const (
 		subject = "/v1/subjects/{subject}"
@@ -250,6 +251,17 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	w.ask("operator", "DELETE", "/v1/services/{name}", "/v1/services/desk", "", 204)
 	w.ask("operator", "GET", "/v1/policy", "/v1/policy", "", 200)
 	w.ask("operator", "GET", "/v1/keys", "/v1/keys", "", 200)
+	job := w.ask("operator", "POST", "/v1/jobs", "/v1/jobs", moveBody(), 202)
+	var begun wire.JobStarted
+	if err := json.Unmarshal([]byte(job), &begun); err != nil {
+		t.Fatal(err)
+	}
+	w.ask("operator", "GET", "/v1/jobs/{id}", "/v1/jobs/"+begun.ID, "", 200)
+	w.ask("operator", "GET", "/v1/jobs", "/v1/jobs?limit=1", "", 200)
+	w.ask("operator", "GET", "/v1/jobs", "/v1/jobs?cursor=x", "", 400)
+	awaitJob(h, begun.ID, jobEnded)
+	w.ask("operator", "GET", "/v1/jobs/{id}", "/v1/jobs/"+begun.ID, "", 200)
+	w.ask("operator", "POST", "/v1/jobs", "/v1/jobs", moveBody(), 409)
 	w.ask("", "GET", "/healthz", "/healthz", "", 200)
 	w.ask("", "GET", "/readyz", "/readyz", "", 200)
 	w.ask("", "GET", "/metrics", "/metrics", "", 200)

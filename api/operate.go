@@ -18,7 +18,15 @@ func (s *service) policy(ctx context.Context, call vault.Call, _ params, _ *noth
 
 func (s *service) keyStatus(ctx context.Context, call vault.Call, _ params, _ *nothing) (int, wire.KeyStatus, error) {
 	k, err := s.vault.KeyStatus(ctx, call)
-	return http.StatusOK, wire.KeyStatus(k), err
+	out := wire.KeyStatus{
+		Instance: k.Instance, KMS: k.KMS, Epoch: k.Epoch, RootVersion: k.RootVersion, RootLatest: k.RootLatest, DEKLatest: k.DEKLatest,
+		Buckets: k.Buckets, DirtyBuckets: k.DirtyBuckets, Partitions: k.Partitions, DirtyPartitions: k.DirtyPartitions,
+		CachedKeys: k.CachedKeys, LastClose: k.LastClose,
+	}
+	if k.Move != nil {
+		out.Move = &wire.KeyMove{Job: k.Move.Job, From: k.Move.From, To: k.Move.To}
+	}
+	return http.StatusOK, out, err
 }
 
 // health says that the process answers, and nothing of what stands behind it.

@@ -94,6 +94,9 @@ func (s *service) routes() []*route {
 		{method: "DELETE", path: "/v1/services/:name/keys/:id", body: optionalBody, change: true, handle: handle(s.disableKey)},
 		{method: "GET", path: "/v1/policy", handle: handle(s.policy)},
 		{method: "GET", path: "/v1/keys", handle: handle(s.keyStatus)},
+		{method: "POST", path: "/v1/jobs", body: requiredBody, change: true, handle: handle(s.startJob)},
+		{method: "GET", path: "/v1/jobs", query: []string{"limit", "cursor"}, handle: handle(s.listJobs)},
+		{method: "GET", path: "/v1/jobs/:id", handle: handle(s.getJob)},
 
 		{method: "GET", path: "/healthz", admit: openToAll, handle: health},
 		{method: "GET", path: "/readyz", admit: openToAll, handle: s.ready},

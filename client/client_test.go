@@ -98,6 +98,12 @@ func TestRoutes(t *testing.T) {
 		{"services", func(c *Client) error { _, err := c.Services(ctx, Page{}); return err }, `GET /v1/services `},
 		{"policy", func(c *Client) error { _, err := c.Policy(ctx); return err }, `GET /v1/policy `},
 		{"keys", func(c *Client) error { _, err := c.KeyStatus(ctx); return err }, `GET /v1/keys `},
+		{"start job", func(c *Client) error {
+			_, err := c.StartJob(ctx, wire.NewJob{Kind: "move-keys", Options: map[string]string{"from": "local", "to": "transit"}})
+			return err
+		}, `POST /v1/jobs {"kind":"move-keys","options":{"from":"local","to":"transit"}}`},
+		{"job", func(c *Client) error { _, err := c.Job(ctx, "job_1"); return err }, `GET /v1/jobs/job_1 `},
+		{"jobs", func(c *Client) error { _, err := c.Jobs(ctx, Page{Limit: 3}); return err }, `GET /v1/jobs?limit=3 `},
 		{"health", func(c *Client) error { return c.Health(ctx) }, `GET /healthz `},
 		{"openapi", func(c *Client) error { _, err := c.OpenAPI(ctx); return err }, `GET /openapi.yaml `},
 	}
@@ -132,6 +138,7 @@ func TestEmptyIDsAreNotSent(t *testing.T) {
 		"field":   func() error { _, err := c.EraseField(t.Context(), "u1", "", ""); return err },
 		"service": func() error { return c.DisableService(t.Context(), "") },
 		"key":     func() error { return c.DisableKey(t.Context(), "desk", "") },
+		"job":     func() error { _, err := c.Job(t.Context(), ""); return err },
 		"erasure": func() error { _, err := c.Erasure(t.Context(), ""); return err },
 	} {
 		if err := call(); !errors.Is(err, errEmptyID) {

@@ -87,7 +87,7 @@ func problem(resp *http.Response, raw []byte) error {
 func template(path string) string {
 	parts := strings.Split(path, "/")
 	for i := 3; i < len(parts); i++ {
-		if parts[i-1] == "subjects" || parts[i-1] == "services" || parts[i-1] == "erasures" || parts[i-1] == "keys" {
+		if parts[i-1] == "subjects" || parts[i-1] == "services" || parts[i-1] == "erasures" || parts[i-1] == "keys" || parts[i-1] == "jobs" {
 			parts[i] = "..."
 		}
 	}

@@ -15,7 +15,8 @@ import (
 
 // DEKs unwraps data keys at the key service and keeps each for a short while. Callers that miss at the same time
 // share batches: while a worker waits for the key service, what comes in gathers for the next batch, and what
-// several callers want is asked for once.
+// several callers want is asked for once. It makes new data keys too, some ahead of time, so that who needs one does
+// not wait for the key service.
 //
 // A key is found by a digest of its context and its wrapped bytes, so by what the caller opened from the row: a key
 // that is kept never stands in for a row that is gone.
@@ -26,16 +27,21 @@ type DEKs struct {
 	born time.Time
 
 	cache *dekCache
+	mint  *mint
 	stop  context.CancelFunc // ends running batches and the sweeper
 	base  context.Context
 	wg    sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
-	pending map[dekDigest]*flight
-	queue   []*flight // those of pending that no batch has taken yet, oldest first
-	workers int
-	purges  uint64 // counts Purge, so that what was asked before is not kept after
+	mu       sync.Mutex
+	closed   bool
+	pending  map[dekDigest]*flight
+	queue    []*flight // those of pending that no batch has taken yet, oldest first
+	workers  int
+	summoned int         // of workers: those that have not come to the queue yet
+	flying   int         // keys that the key service is being asked for
+	timer    *time.Timer // calls hurry; set when timed
+	timed    bool
+	purges   uint64 // counts Purge, so that what was asked before is not kept after
 }
 
 // DEKOptions are the settings of a DEKs. Zero values give the defaults.
@@ -43,9 +49,10 @@ type DEKOptions struct {
 	Entries  int              // keys kept at most, about 130 bytes each; default 100,000
 	TTL      time.Duration    // how long a key is used after the key service gave it; wiped at most a quarter later; default 60 s
 	MaxBatch int              // items of one call to the key service; default 500
-	Workers  int              // batches under way at once; default 4
+	Workers  int              // calls under way at once, for keys kept and for new ones each; default 4
 	Timeout  time.Duration    // of one batch, whoever waits for it; default 10 s
 	Now      func() time.Time // default time.Now
+	Pool     int              // new keys made ahead at most, up to 10,000, each at most 5 minutes old; default 0: none
 	Random   io.Reader        // of new keys, safe for concurrent use; default crypto/rand
 }
 
@@ -83,6 +90,7 @@ func NewDEKs(kms Wrapper, inst InstanceID, opt DEKOptions) *DEKs {
 		cache:   newDEKCache(opt.Entries, opt.TTL),
 		pending: make(map[dekDigest]*flight),
 	}
+	d.mint = newMint(base, kms, inst, opt, d.now)
 	d.wg.Go(d.sweep)
 	return d
 }
@@ -103,6 +111,7 @@ func (o DEKOptions) withDefaults() DEKOptions {
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
 	}
+	o.Pool = min(max(o.Pool, 0), MaxNewDEKs)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -118,109 +127,45 @@ func (d *DEKs) Unwrap(ctx context.Context, refs []DEKRef) []DEKOutcome {
 	out := make([]DEKOutcome, len(refs))
 	digests := make([]dekDigest, len(refs))
 	keys := make([]byte, keySize*len(refs))
-	key := func(i int) []byte { return keys[i*keySize : (i+1)*keySize : (i+1)*keySize] }
 	now := d.now()
 	buf := make([]byte, 0, 256)
-	var missing []int
+	var absent []int
 	for i, r := range refs {
 		if len(r.Wrapped) == 0 || len(r.Wrapped) > MaxWrapped {
 			out[i].Err = fmt.Errorf("wrapped data key: %w", ErrUnwrap)
 			continue
 		}
 		digests[i], buf = d.digest(buf, r)
-		if d.cache.get(digests[i], now, key(i)) {
-			out[i].Key = secret.NewBytes(key(i))
+		if key := keyAt(keys, i); d.cache.get(digests[i], now, key) {
+			out[i].Key = secret.NewBytes(key)
 		} else {
-			missing = append(missing, i)
+			absent = append(absent, i)
 		}
 	}
-	if len(missing) == 0 {
-		return out
-	}
-	flights := d.board(refs, digests, missing, func(i int) bool {
-		hit := d.cache.get(digests[i], now, key(i))
-		if hit {
-			out[i].Key = secret.NewBytes(key(i))
-		}
-		return hit
-	})
-	for j, i := range missing {
-		f := flights[j]
-		if f == nil {
-			if out[i].Key.Len() == 0 {
-				out[i].Err = errClosed
-			}
-			continue
-		}
-		if err := d.await(ctx, f, key(i)); err != nil {
-			out[i].Err = err
-		} else {
-			out[i].Key = secret.NewBytes(key(i))
-		}
+	if len(absent) > 0 {
+		p := &party{out: out, keys: keys, done: make(chan struct{})}
+		d.await(ctx, p, d.board(p, refs, digests, absent))
 	}
 	return out
 }
 
-// New makes n fresh data keys, wraps them in one batch (or several, beyond MaxBatch) and keeps them too. It gives all
-// of them or an error: ErrInvalid when n is below 1 or above MaxNewDEKs, ErrKMSUnavailable or another of the key service.
-func (d *DEKs) New(ctx context.Context, n int) (made []NewDEK, err error) {
+// New returns n fresh data keys, never handed out before, and keeps them too. They come from the pool as far as it goes;
+// the rest is wrapped now, in one call with what others want at the same time. It gives all of them or an error:
+// ErrInvalid when n is below 1 or above MaxNewDEKs, ErrKMSUnavailable or another of the key service. A ctx that ends
+// gives ErrKMSUnavailable, with the cause.
+func (d *DEKs) New(ctx context.Context, n int) ([]NewDEK, error) {
 	if n < 1 || n > MaxNewDEKs {
 		return nil, fmt.Errorf("number of data keys: %w", ErrInvalid)
 	}
 	d.mu.Lock()
-	purges, closed := d.purges, d.closed
+	purges := d.purges
 	d.mu.Unlock()
-	if closed {
-		return nil, errClosed
-	}
-	keys := make([]byte, keySize*n)
-	defer func() {
-		if err != nil {
-			clear(keys)
-		}
-	}()
-	if _, err := io.ReadFull(d.opt.Random, keys); err != nil {
-		return nil, fmt.Errorf("reading randomness: %w", err)
-	}
-	made = make([]NewDEK, n)
-	items := make([]WrapItem, n)
-	for i := range made {
-		if _, err := io.ReadFull(d.opt.Random, made[i].KID[:]); err != nil {
-			return nil, fmt.Errorf("reading randomness: %w", err)
-		}
-		made[i].Key = secret.NewBytes(keys[i*keySize : (i+1)*keySize : (i+1)*keySize])
-		items[i] = WrapItem{Context: DEKContext(d.inst, made[i].KID), Plaintext: made[i].Key}
-	}
-	for at := 0; at < n; at += d.opt.MaxBatch {
-		end := min(n, at+d.opt.MaxBatch)
-		if err := d.wrap(ctx, items[at:end], made[at:end]); err != nil {
-			return nil, err
-		}
+	made, err := d.mint.take(ctx, n)
+	if err != nil {
+		return nil, err
 	}
 	d.keep(made, purges)
 	return made, nil
-}
-
-func (d *DEKs) wrap(ctx context.Context, items []WrapItem, made []NewDEK) error {
-	ctx, cancel := context.WithTimeout(ctx, d.opt.Timeout)
-	defer cancel()
-	outcomes, err := d.kms.Wrap(ctx, DEKKey, 0, items)
-	if err != nil {
-		return fmt.Errorf("wrapping data keys: %w", unavailable(err))
-	}
-	if len(outcomes) != len(items) {
-		return fmt.Errorf("wrapping data keys: %w: it answered another number of items", ErrKMSUnavailable)
-	}
-	for i, o := range outcomes {
-		if o.Err != nil {
-			return fmt.Errorf("wrapping data keys: %w", unavailable(o.Err))
-		}
-		if len(o.Wrapped) == 0 || len(o.Wrapped) > MaxWrapped {
-			return fmt.Errorf("wrapping data keys: %w: a wrapped key of a length that is none", ErrKMSUnavailable)
-		}
-		made[i].Wrapped = o.Wrapped
-	}
-	return nil
 }
 
 // keep caches keys that were just made, unless the cache was purged meanwhile.
@@ -254,7 +199,8 @@ func (d *DEKs) Forget(refs ...DEKRef) {
 	}
 }
 
-// Purge wipes all kept keys, likewise.
+// Purge wipes all kept keys, likewise, and those made ahead: no later call of New gets a key that was wrapped before, and
+// none that still waits.
 func (d *DEKs) Purge() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -262,6 +208,7 @@ func (d *DEKs) Purge() {
 	for _, f := range d.pending {
 		f.forget = true
 	}
+	d.mint.empty()
 	d.cache.purge()
 }
 
@@ -274,18 +221,22 @@ func (d *DEKs) Close() {
 	d.mu.Lock()
 	d.closed = true
 	for _, f := range d.queue {
-		d.land(f, nil, errClosed)
+		d.land(f, nil, 0, errClosed)
 	}
 	d.queue = nil
+	if d.timed {
+		d.timer.Stop()
+	}
 	d.mu.Unlock()
 	d.stop()
+	d.mint.close()
 	d.wg.Wait()
 	d.Purge()
 }
 
 // sweep wipes keys that nobody asked for again once their time is over.
 func (d *DEKs) sweep() {
-	tick := time.NewTicker(max(d.opt.TTL/4, time.Millisecond))
+	tick := time.NewTicker(max(min(d.opt.TTL, poolAge)/4, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -293,6 +244,7 @@ func (d *DEKs) sweep() {
 			return
 		case <-tick.C:
 			d.cache.expire(d.now())
+			d.mint.sweep()
 		}
 	}
 }

@@ -24,7 +24,8 @@
 // and the old one can no longer be unwrapped, no old copy opens anything of what was left behind.
 //
 // Hierarchy holds the left part of the drawing, unlocked. DEKs asks the key service for data keys and keeps them for a
-// minute. SealRecord and OpenRecord are the innermost layer, a value under its person's key.
+// minute; it makes new ones too, some ahead of time. Services is two key services while keys move from one to the other.
+// SealRecord and OpenRecord are the innermost layer, a value under its person's key.
 //
 // All row formats are drawn in docs/design.md. In this package LP(x) is u16 length ‖ x, and integers are big-endian.
 package keys

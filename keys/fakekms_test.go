@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 )
@@ -25,23 +27,61 @@ type fakeKMS struct {
 	odd     map[Wrapped][]byte // answered instead of the key
 	fewer   bool               // answers an item less
 	release chan struct{}      // when set, each Unwrap waits for a receive, its ctx, or close
-	given   []secret.Bytes
+	hold    chan struct{}      // likewise for each Wrap
+	latency time.Duration      // of each call
+	spoil   int                // so many items at the start of the next Wrap fail
+	given   []secret.Bytes     // by Unwrap
+	wrapped []secret.Bytes     // by Wrap: not copies
+	born    map[KID]time.Time  // when Wrap was asked
 }
 
-func (f *fakeKMS) Wrap(_ context.Context, key KeyName, version int, items []WrapItem) ([]Outcome, error) {
+// wait counts a call, and returns when it may be answered. Its error is that of the time when it was asked.
+func (f *fakeKMS) wait(ctx context.Context, items int, gate *chan struct{}) error {
+	f.mu.Lock()
+	f.calls++
+	f.sizes = append(f.sizes, items)
+	release, err, latency := *gate, f.err, f.latency
+	f.mu.Unlock()
+	if release != nil {
+		select {
+		case <-release:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if latency > 0 {
+		time.Sleep(latency)
+	}
+	return err
+}
+
+func (f *fakeKMS) Wrap(ctx context.Context, key KeyName, version int, items []WrapItem) ([]Outcome, error) {
+	asked := time.Now()
+	f.mu.Lock()
+	if f.born == nil {
+		f.born = make(map[KID]time.Time)
+	}
+	for _, it := range items {
+		f.wrapped = append(f.wrapped, it.Plaintext)
+		f.born[KID(it.Context[dekContextSize-len(KID{}):])] = asked
+	}
+	f.mu.Unlock()
+	if err := f.wait(ctx, len(items), &f.hold); err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls++
-	f.sizes = append(f.sizes, len(items))
-	if f.err != nil {
-		return nil, f.err
-	}
 	if key != DEKKey || version != 0 {
 		return nil, ErrNoKey
 	}
 	out := make([]Outcome, 0, len(items))
 	for _, it := range items {
 		w := fakeWrapped(it.Context, it.Plaintext.Reveal())
+		if f.spoil > 0 {
+			f.spoil--
+			out = append(out, Outcome{Err: ErrKMSUnavailable})
+			continue
+		}
 		out = append(out, Outcome{Wrapped: w, Err: f.bad["*"]})
 	}
 	if f.fewer {
@@ -56,19 +96,7 @@ func fakeWrapped(context, key []byte) Wrapped {
 }
 
 func (f *fakeKMS) Unwrap(ctx context.Context, key KeyName, items []UnwrapItem) ([]Outcome, error) {
-	f.mu.Lock()
-	f.calls++
-	f.sizes = append(f.sizes, len(items))
-	release, err := f.release, f.err
-	f.mu.Unlock()
-	if release != nil {
-		select {
-		case <-release:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	if err != nil {
+	if err := f.wait(ctx, len(items), &f.release); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
@@ -108,6 +136,13 @@ func (f *fakeKMS) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.calls
+}
+
+// batches returns the sizes of all calls so far.
+func (f *fakeKMS) batches() []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.sizes)
 }
 
 func (f *fakeKMS) set(change func()) {

@@ -27,6 +27,7 @@ func TestColdCallersShareBatches(t *testing.T) {
 		synctest.Wait()
 		close(kms.release)
 		done.Wait()
+		synctest.Wait()
 		if n := kms.count(); n > 6 {
 			t.Errorf("%d calls of %v items", n, kms.sizes)
 		}
@@ -41,39 +42,157 @@ func TestColdCallersShareBatches(t *testing.T) {
 	})
 }
 
+// A cold burst costs a handful of calls, whatever the key service takes for each.
+func TestBurstIsAHandfulOfCalls(t *testing.T) {
+	for _, each := range []int{1, 10, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			kms := &fakeKMS{latency: 5 * time.Millisecond}
+			d := NewDEKs(kms, testInstance(1), DEKOptions{})
+			defer d.Close()
+			began := time.Now()
+			var done sync.WaitGroup
+			out := make([][]DEKOutcome, 1000/each)
+			for i := range out {
+				done.Go(func() { out[i] = d.Unwrap(t.Context(), refs(i*each, each)) })
+			}
+			done.Wait()
+			for i := range out {
+				checkKeys(t, out[i], i*each)
+			}
+			if n := kms.count(); n > 8 || time.Since(began) > 3*kms.latency {
+				t.Errorf("%d at a time: batches %v in %s", each, kms.batches(), time.Since(began))
+			}
+		})
+	}
+}
+
+// A further call begins with as many keys as are under way, or when some have waited for long enough.
+func TestFurtherCallsWaitForCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := &fakeKMS{release: make(chan struct{})}
+		d := NewDEKs(kms, testInstance(1), DEKOptions{})
+		defer d.Close()
+		var done sync.WaitGroup
+		ask := func(i, n int, want ...int) {
+			t.Helper()
+			done.Go(func() { d.Unwrap(t.Context(), refs(i, n)) })
+			wantBatches(t, kms, want...)
+		}
+		ask(0, 2, 2)
+		ask(2, 1, 2)
+		time.Sleep(patience / 2)
+		ask(3, 1, 2, 2)
+		ask(4, 1, 2, 2)
+		time.Sleep(patience/2 - time.Microsecond)
+		wantBatches(t, kms, 2, 2)
+		time.Sleep(time.Microsecond) // since the first that had to wait
+		wantBatches(t, kms, 2, 2, 1) // all of these hang
+		ask(100, 900, 2, 2, 1, 500)
+		ask(1000, 500, 2, 2, 1, 500) // there are no more workers
+		close(kms.release)
+		done.Wait()
+	})
+}
+
+// An eighth of a full batch is worth a call of its own, however much is under way.
+func TestLargePartsDoNotWaitForCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := &fakeKMS{release: make(chan struct{})}
+		d := NewDEKs(kms, testInstance(1), DEKOptions{})
+		defer d.Close()
+		var done sync.WaitGroup
+		at := 0
+		for _, step := range []struct {
+			n    int
+			want []int
+		}{{300, []int{300}}, {62, []int{300}}, {1, []int{300, 63}}} {
+			done.Go(func() { d.Unwrap(t.Context(), refs(at, step.n)) })
+			wantBatches(t, kms, step.want...)
+			at += step.n
+		}
+		close(kms.release)
+		done.Wait()
+	})
+}
+
+// A worker that was started takes all that is there: until it has come, others would find nothing.
+func TestOneWorkerIsSummonedForABatch(t *testing.T) {
+	d := NewDEKs(&fakeKMS{}, testInstance(1), DEKOptions{MaxBatch: 10})
+	defer d.Close()
+	d.mu.Lock() // which keeps workers from coming
+	defer d.mu.Unlock()
+	for _, step := range []struct{ queued, workers int }{{1, 1}, {5, 1}, {10, 1}, {11, 2}, {25, 3}} {
+		for len(d.queue) < step.queued {
+			d.queue = append(d.queue, new(flight))
+		}
+		d.depart(false)
+		if d.workers != step.workers {
+			t.Errorf("%d workers for %d", d.workers, step.queued)
+		}
+	}
+}
+
+// One caller who misses many keys has them asked for side by side.
+func TestManyKeysTakeSeveralWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := &fakeKMS{latency: 5 * time.Millisecond}
+		d := NewDEKs(kms, testInstance(1), DEKOptions{})
+		defer d.Close()
+		began := time.Now()
+		checkKeys(t, d.Unwrap(t.Context(), refs(0, 2000)), 0)
+		if time.Since(began) != kms.latency || kms.count() != 4 {
+			t.Errorf("batches %v in %s", kms.batches(), time.Since(began))
+		}
+	})
+}
+
+// Who waits for keys of several batches and leaves has those that came.
+func TestLeavingKeepsWhatCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := &fakeKMS{release: make(chan struct{})}
+		d := NewDEKs(kms, testInstance(1), DEKOptions{Workers: 1, MaxBatch: 3})
+		defer d.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		var out []DEKOutcome
+		var done sync.WaitGroup
+		done.Go(func() { out = d.Unwrap(ctx, append(refs(0, 8), refs(6, 1)...)) })
+		synctest.Wait()
+		kms.release <- struct{}{}
+		synctest.Wait()
+		cancel()
+		done.Wait()
+		checkKeys(t, out[:3], 0)
+		for i, o := range out[3:] {
+			if !errors.Is(o.Err, ErrKMSUnavailable) || o.Key.Len() != 0 {
+				t.Errorf("item %d: %v", i+3, o.Err)
+			}
+		}
+		if len(d.pending) != 3 {
+			t.Errorf("%d pending, want those under way", len(d.pending))
+		}
+		close(kms.release)
+		synctest.Wait()
+		if len(d.pending) != 0 || d.workers != 0 || d.flying != 0 || d.summoned != 0 {
+			t.Errorf("%d pending, %d workers, %d flying, %d summoned", len(d.pending), d.workers, d.flying, d.summoned)
+		}
+	})
+}
+
 // A key that comes between a caller's look and its boarding is not asked for again.
 func TestBoardLooksAgain(t *testing.T) {
 	d := NewDEKs(&fakeKMS{}, testInstance(1), DEKOptions{})
 	defer d.Close()
 	want := refs(1, 1)
 	digest, _ := d.digest(nil, want[0])
-	looked := 0
-	flights := d.board(want, []dekDigest{digest}, []int{0}, func(int) bool { looked++; return true })
-	if looked != 1 || flights[0] != nil || len(d.pending) != 0 || len(d.queue) != 0 {
-		t.Errorf("looked %d times, flight %v", looked, flights[0] != nil)
+	_, key := ref(1)
+	d.cache.put(digest, d.now(), key.Reveal())
+	p := &party{out: make([]DEKOutcome, 1), keys: make([]byte, keySize), done: make(chan struct{})}
+	flights := d.board(p, want, []dekDigest{digest}, []int{0})
+	<-p.done
+	checkKeys(t, p.out, 1)
+	if len(flights) != 0 || len(d.pending) != 0 || len(d.queue) != 0 {
+		t.Errorf("%d flights, %d pending, %d queued", len(flights), len(d.pending), len(d.queue))
 	}
-}
-
-func TestFlightsAreWiped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		kms := &fakeKMS{release: make(chan struct{})}
-		d := NewDEKs(kms, testInstance(1), DEKOptions{})
-		defer d.Close()
-		var done sync.WaitGroup
-		for range 3 {
-			done.Go(func() { unwrapOne(d, 1) })
-		}
-		synctest.Wait()
-		digest, _ := d.digest(nil, refs(1, 1)[0])
-		d.mu.Lock()
-		f := d.pending[digest]
-		d.mu.Unlock()
-		close(kms.release)
-		done.Wait()
-		if !f.done || f.err != nil || f.key != [keySize]byte{} {
-			t.Errorf("landed %v, %v, with a key left behind %v", f.done, f.err, f.key != [keySize]byte{})
-		}
-	})
 }
 
 func TestBatchesAreBounded(t *testing.T) {

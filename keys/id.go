@@ -63,8 +63,11 @@ func RootContext(inst InstanceID, epoch uint64) []byte {
 
 // DEKContext returns the context of a data key at the key service: "cloakroom/dek/1\0" ‖ inst ‖ kid.
 func DEKContext(inst InstanceID, kid KID) []byte {
-	return appendDEKContext(make([]byte, 0, 48), inst, kid)
+	return appendDEKContext(make([]byte, 0, dekContextSize), inst, kid)
 }
+
+// dekContextSize is the length of every DEKContext.
+const dekContextSize = 16 + len(InstanceID{}) + len(KID{})
 
 func appendDEKContext(b []byte, inst InstanceID, kid KID) []byte {
 	b = append(b, "cloakroom/dek/1\x00"...)

@@ -4,13 +4,30 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // stream is randomness that is the same in each run, for one goroutine.
 func stream(seed byte) io.Reader { return rand.NewChaCha8([32]byte{seed}) }
+
+// oneByOne is r for several goroutines.
+type oneByOne struct {
+	mu sync.Mutex
+	r  io.Reader
+}
+
+func (o *oneByOne) Read(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return io.ReadFull(o.r, p)
+}
 
 func testInstance(seed byte) InstanceID {
 	return InstanceID(bytes.Repeat([]byte{seed}, 16))

@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 )
@@ -53,6 +54,9 @@ var (
 	ErrUnwrap = errors.New("the key service refuses to unwrap")
 	// ErrNoKey: the key service has no such key.
 	ErrNoKey = errors.New("the key service has no such key")
+	// ErrSettings: a key at the key service is set up so that it could leave it, vanish or change by itself, or the key
+	// service does not grant what is needed.
+	ErrSettings = errors.New("the key service is not set up safely")
 )
 
 // Wrapper wraps and unwraps keys in batches. Results stand in the order of the items; an error beside them means
@@ -86,4 +90,23 @@ type KMS interface {
 	Lifecycle
 	// Name says which kind it is in certificates and status: "local-file" or "vault-transit".
 	Name() string
+	// Scheme is what its wrapped keys begin with, before ":v": "local" or "vault". It tells which key service opens one.
+	Scheme() string
+}
+
+// SettingsChecker is a key service whose keys others may configure. It is asked at each start, before anything is
+// written.
+type SettingsChecker interface {
+	// CheckSettings answers ErrSettings, with what is wrong and what to do, when the keys must not be used as they are,
+	// and warnings about what should be otherwise but may go on.
+	CheckSettings(ctx context.Context) (warnings []string, err error)
+}
+
+// Scheme returns what stands before the first colon: which kind of key service wrapped this. "" when there is none.
+func (w Wrapped) Scheme() string {
+	scheme, _, found := strings.Cut(string(w), ":")
+	if !found {
+		return ""
+	}
+	return scheme
 }

@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/store"
 )
 
 // turns lets one writer of this process at a time work on a bucket, so that callers who write to the same subject
-// queue up instead of undoing each other's work. Writers of other processes are met by the comparison at commit.
+// queue up instead of undoing each other's work. Writers of other processes are met by the comparison at commit. Who has
+// a turn does not wait for the key service (keychain), so that nobody queues behind one that is slow.
 type turns [keys.Buckets]chan struct{}
 
 func newTurns() *turns {
@@ -46,21 +46,6 @@ func (t *turns) take(ctx context.Context, sids ...keys.SID) (release func(), err
 		}
 	}
 	return release, nil
-}
-
-// patience is how long an erasure queues behind writers, some of whom may be waiting for the key service.
-const patience = 100 * time.Millisecond
-
-// takeSoon is take for changes that need no key: they do not wait long for writers that do, and go on without a turn. The
-// comparison at commit holds for them as for writers of other processes.
-func (t *turns) takeSoon(ctx context.Context, sids ...keys.SID) (release func(), err error) {
-	soon, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	release, err = t.take(soon, sids...)
-	if err != nil && ctx.Err() == nil {
-		return func() {}, nil
-	}
-	return release, err
 }
 
 // maxAttempts bounds how often a change begins again because another process was faster.

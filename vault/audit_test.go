@@ -62,6 +62,7 @@ func (m method) as(role string) vault.Call {
 // everyMethod changes or shows something with each method that takes a call, in an order in which all succeed.
 func everyMethod(s scene, id string) []method {
 	subject := canarySubject + id
+	var job string // of the one that StartJob began
 	return []method{
 		{"Put", "app", func(v *vaulttest.Installation, c vault.Call) (any, error) {
 			return v.Put(bg, c, vault.PutRequest{Subject: subject, Fields: vaulttest.Fields("phone", "13955512346", "email", "canary@example.com")})
@@ -116,6 +117,18 @@ func everyMethod(s scene, id string) []method {
 			out, _, err := v.Services(bg, c, vault.Page{})
 			return out, err
 		}},
+		{"StartJob", "operator", func(v *vaulttest.Installation, c vault.Call) (any, error) {
+			out, err := v.StartJob(bg, c, toVault())
+			if err == nil {
+				job = out.ID
+			}
+			return out, err
+		}},
+		{"Job", "operator", func(v *vaulttest.Installation, c vault.Call) (any, error) { return v.Job(bg, c, job) }},
+		{"Jobs", "operator", func(v *vaulttest.Installation, c vault.Call) (any, error) {
+			out, _, err := v.Jobs(bg, c, vault.Page{})
+			return out, err
+		}},
 	}
 }
 
@@ -139,7 +152,7 @@ func TestEveryMethodIsInTheTable(t *testing.T) {
 
 func TestNothingWithoutAudit(t *testing.T) {
 	t.Parallel()
-	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: vaulttest.OtherKeyring})
 	folder := filepath.Join(in.Dir, "audit")
 	full := &fullLog{AuditLog: in.Log}
 	v := another(t, in, func(c *vault.Config) { c.Audit = full })
@@ -179,7 +192,7 @@ func TestNothingWithoutAudit(t *testing.T) {
 
 func TestOneEntryPerCall(t *testing.T) {
 	t.Parallel()
-	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	v := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: vaulttest.OtherKeyring})
 	s := newScene(t, v, "")
 	nobody := vaulttest.Call("app", "service")
 	nobody.Principal.Role = "nobody"
@@ -279,6 +292,11 @@ func refusals(t *testing.T, v *vaulttest.Installation) {
 		{"key of no service", func() error { _, err := v.AddKey(bg, operator, "nobody"); return err }, vault.ErrNotFound},
 		{"disable no key", func() error { return v.DisableKey(bg, operator, "app", "x") }, vault.ErrNotFound},
 		{"disable no service", func() error { return v.DisableService(bg, operator, "nobody") }, vault.ErrNotFound},
+		{"job that is none", func() error { _, err := v.Job(bg, operator, "job_00000000000000000000000000"); return err }, vault.ErrNotFound},
+		{"move to where the keys are", func() error {
+			_, err := v.StartJob(bg, operator, toVault())
+			return err
+		}, vault.ErrConflict},
 		{"disable oneself", func() error { return v.DisableService(bg, operator, "operator") }, vault.ErrConflict},
 	} {
 		from := v.Log.Size()

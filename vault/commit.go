@@ -131,6 +131,11 @@ func (v *Vault) write(tx store.Tx, s *sealedEdit) error {
 	if err := v.checkBucket(tx, s.sid.Bucket(), len(s.tombs) > 0); err != nil {
 		return err
 	}
+	if s.created {
+		if err := checkScheme(tx, s.key.Wrapped); err != nil {
+			return err
+		}
+	}
 	if err := tx.Put(store.Subjects, keys.SubjectKeyRow(s.sid), s.keyRow); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -292,40 +291,4 @@ func (e *edit) mint(v *Vault, t bodyToken) (secret.Text, error) {
 	e.minted = append(e.minted, mintedToken{v.keys.TokenRowKey(t.text), t})
 	e.changed, e.body.updated = true, now
 	return text, nil
-}
-
-// edits opens the data keys that a change needs: new ones for subjects that begin, the old ones elsewhere. A subject
-// whose key cannot be had gets an error in its place.
-func (v *Vault) edits(ctx context.Context, subjects []*subject, ids []string) ([]*edit, []*Error, error) {
-	out, errs := make([]*edit, len(subjects)), make([]*Error, len(subjects))
-	var old []*subject
-	var oldAt, newAt []int
-	for i, s := range subjects {
-		out[i] = &edit{subject: s}
-		if s.exists() {
-			old, oldAt = append(old, s), append(oldAt, i)
-		} else {
-			newAt = append(newAt, i)
-		}
-	}
-	if len(old) > 0 {
-		for j, err := range v.unwrap(ctx, old) {
-			errs[oldAt[j]] = err
-		}
-	}
-	if len(newAt) > 0 {
-		deks, err := v.deks.New(ctx, len(newAt))
-		if err != nil {
-			for _, i := range newAt {
-				errs[i] = ErrKey.because(err)
-			}
-			return out, errs, nil
-		}
-		for j, i := range newAt {
-			if err := out[i].begin(v, ids[i], deks[j]); err != nil {
-				return nil, nil, err
-			}
-		}
-	}
-	return out, errs, nil
 }

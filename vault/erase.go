@@ -67,7 +67,7 @@ func (v *Vault) erase(ctx context.Context, call Call, subject, field string) (ce
 		return nil, err
 	}
 	sid := v.keys.SID(subject)
-	release, err := v.turns.takeSoon(ctx, sid)
+	release, err := v.turns.take(ctx, sid)
 	if err != nil {
 		return nil, err
 	}

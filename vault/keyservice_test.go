@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
+	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/vault"
 	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
@@ -25,7 +26,7 @@ func TestKeyServiceAway(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			time := newClock()
-			v := another(t, in, func(c *vault.Config) { c.KMS, c.Now = kms, time.now })
+			v := another(t, in, func(c *vault.Config) { c.KMS, c.Now = keys.NewServices(kms), time.now })
 			outage{v, time, c.name[:3], c.away, c.back}.run(t)
 		})
 	}

@@ -33,7 +33,7 @@ func another(t testing.TB, in *vaulttest.Installation, change func(*vault.Config
 }
 
 func join(in *vaulttest.Installation, change func(*vault.Config)) (*vaulttest.Installation, error) {
-	c := vault.Config{Store: in.Store, KMS: in.Keyring, Unlocked: in.Unlocked, Audit: in.Log, Ledger: in.Ledger}
+	c := vault.Config{Store: in.Store, KMS: in.KMS, Unlocked: in.Unlocked, Audit: in.Log, Ledger: in.Ledger}
 	if change != nil {
 		change(&c)
 	}
@@ -80,6 +80,13 @@ func (k *awayKMS) Unwrap(ctx context.Context, key keys.KeyName, items []keys.Unw
 		return nil, err
 	}
 	return k.KMS.Unwrap(ctx, key, items)
+}
+
+func (k *awayKMS) Create(ctx context.Context, key keys.KeyName) error {
+	if err := k.answer(); err != nil {
+		return err
+	}
+	return k.KMS.Create(ctx, key)
 }
 
 func (k *awayKMS) Versions(ctx context.Context, key keys.KeyName) (keys.Versions, error) {

@@ -26,13 +26,8 @@ func (v *Vault) put(ctx context.Context, call Call, action policy.Action, req Pu
 	if len(req.Fields) > maxFields {
 		return out, ErrMalformed.saying("more fields than a subject can hold")
 	}
-	release, err := v.turns.take(ctx, v.keys.SID(req.Subject))
-	if err != nil {
-		return out, err
-	}
-	defer release()
-	err = attempt(ctx, func() (err error) {
-		out, err = v.tryPut(ctx, call, action, req)
+	err = v.change(ctx, []keys.SID{v.keys.SID(req.Subject)}, func(k *keychain) (err error) {
+		out, err = v.tryPut(ctx, call, action, req, k)
 		return err
 	})
 	if err != nil {
@@ -41,7 +36,7 @@ func (v *Vault) put(ctx context.Context, call Call, action policy.Action, req Pu
 	return out, nil
 }
 
-func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req PutRequest) (PutResult, error) {
+func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req PutRequest, k *keychain) (PutResult, error) {
 	var out PutResult
 	rec := v.record(call, action)
 	sid := v.keys.SID(req.Subject)
@@ -67,8 +62,7 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 	if r != nil && r.seen {
 		return v.replayPut(ctx, rec, s, r, writes, out)
 	}
-	defer wipeKeys([]*subject{s})
-	e, err := v.editOf(ctx, s, req, writes)
+	e, err := k.editOf(ctx, s, req)
 	if err != nil {
 		return out, rec.fail(ctx, err)
 	}
@@ -151,15 +145,15 @@ func (v *Vault) validateFields(p *policyInForce, action policy.Action, req PutRe
 }
 
 // editOf opens the subject for change. Removing fields needs no data key, so that it works while the key service is away.
-func (v *Vault) editOf(ctx context.Context, s *subject, req PutRequest, writes []fieldWrite) (*edit, error) {
+func (k *keychain) editOf(ctx context.Context, s *subject, req PutRequest) (*edit, error) {
 	sets := false
 	for _, f := range req.Fields {
 		sets = sets || !f.Remove
 	}
 	if s.exists() && !sets {
-		return &edit{subject: s}, nil
+		return &edit{subject: s}, k.ready(ctx, []*subject{s}, false)
 	}
-	edits, errs, err := v.edits(ctx, []*subject{s}, []string{req.Subject})
+	edits, errs, err := k.edits(ctx, []*subject{s}, []string{req.Subject})
 	if err != nil {
 		return nil, err
 	}

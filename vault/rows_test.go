@@ -241,7 +241,7 @@ func TestStartRows(t *testing.T) {
 	erase(t, in, "u2")
 	start := func(rows ...row) error {
 		bent := bend(in.Store, rows...)
-		unlocked, err := vault.Unlock(bg, bent, in.Keyring)
+		unlocked, err := vault.Unlock(bg, bent, in.KMS)
 		if err != nil {
 			return err
 		}

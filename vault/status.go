@@ -9,32 +9,6 @@ import (
 	"github.com/cloakroom-io/cloakroom/store"
 )
 
-// Part is one thing the vault cannot work without, and what is wrong with it.
-type Part struct {
-	Name string // store, kms, audit, ledger
-	Err  error
-}
-
-// readyTimeout bounds how long a probe waits for the key service.
-const readyTimeout = 2 * time.Second
-
-// Ready probes the parts, each named.
-func (v *Vault) Ready(ctx context.Context) []Part {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	probe := func(tx store.ReadTx) error { _, err := currentPolicy(tx); return err }
-	st := v.store.View(ctx, probe)
-	if r, ok := v.store.(interface{ Ready() error }); ok && st == nil {
-		st = r.Ready()
-	}
-	_, kms := v.kms.Versions(ctx, keys.RootKey)
-	ledger := v.ledger.Ready()
-	if ledger == nil && st == nil {
-		ledger = v.flushLedger(ctx) // what an earlier failure left in the outbox
-	}
-	return []Part{{"store", st}, {"kms", kms}, {"audit", v.audit.Ready()}, {"ledger", ledger}}
-}
-
 // KeyStatus is the state of the key hierarchy.
 type KeyStatus struct {
 	Instance, KMS               string
@@ -44,6 +18,13 @@ type KeyStatus struct {
 	Partitions, DirtyPartitions int
 	CachedKeys                  int
 	LastClose                   *time.Time // of an epoch; nil = none was closed yet
+	Move                        *KeyMove   // nil = no keys are being moved
+}
+
+// KeyMove is a move of all keys from one key service to another that has begun and not ended. KMS is then the one moved
+// to; RootVersion and RootLatest are of the one that still has the root.
+type KeyMove struct {
+	Job, From, To string // From and To as options of a job name them
 }
 
 // KeyStatus reports versions, the epoch and what waits for the next close.
@@ -53,24 +34,17 @@ func (v *Vault) KeyStatus(ctx context.Context, call Call) (KeyStatus, error) {
 		return KeyStatus{}, err
 	}
 	out := KeyStatus{Instance: v.keys.Instance().String(), KMS: v.kms.Name(), CachedKeys: v.deks.Len()}
-	for _, k := range []struct {
-		name keys.KeyName
-		into *int
-	}{{keys.RootKey, &out.RootLatest}, {keys.DEKKey, &out.DEKLatest}} {
-		versions, err := v.kms.Versions(ctx, k.name)
-		if err != nil {
-			return KeyStatus{}, rec.refuse(ctx, ErrKeyService.because(err))
+	var root keys.Root
+	err := v.store.View(ctx, func(tx store.ReadTx) (err error) {
+		if root, err = readRoot(tx); err != nil {
+			return err
 		}
-		*k.into = versions.Latest
-	}
-	err := v.store.View(ctx, func(tx store.ReadTx) error {
-		row, err := tx.Get(store.Keys, keys.RootRowKey())
+		m, err := readMove(tx)
 		if err != nil {
 			return err
 		}
-		root, err := keys.UnmarshalRoot(row)
-		if err != nil {
-			return err
+		if out.Move = nil; m != nil {
+			out.Move = &KeyMove{m.job.String(), keyServiceOf(m.from).option, keyServiceOf(m.to).option}
 		}
 		out.Epoch, out.RootVersion = root.Epoch, root.Version
 		out.Buckets, out.DirtyBuckets, out.Partitions, out.DirtyPartitions = 0, 0, 0, 0
@@ -93,8 +67,29 @@ func (v *Vault) KeyStatus(ctx context.Context, call Call) (KeyStatus, error) {
 	if err != nil {
 		return KeyStatus{}, storeError(err)
 	}
+	if err := v.keyVersions(ctx, root, &out); err != nil {
+		return KeyStatus{}, rec.refuse(ctx, ErrKeyService.because(err))
+	}
 	if _, err := rec.commit(ctx); err != nil {
 		return KeyStatus{}, err
 	}
 	return out, nil
+}
+
+// keyVersions asks each key's own key service for its newest version.
+func (v *Vault) keyVersions(ctx context.Context, root keys.Root, out *KeyStatus) error {
+	at, ok := v.kms.Of(root.Wrapped.Scheme())
+	if !ok {
+		return keys.ErrUnknownScheme
+	}
+	versions, err := at.Versions(ctx, keys.RootKey)
+	if err != nil {
+		return err
+	}
+	out.RootLatest = versions.Latest
+	if versions, err = v.kms.Versions(ctx, keys.DEKKey); err != nil {
+		return err
+	}
+	out.DEKLatest = versions.Latest
+	return nil
 }

@@ -223,7 +223,7 @@ func (v *Vault) stillThere(ctx context.Context, sids []keys.SID) ([]bool, error)
 	return there, storeError(err)
 }
 
-// wipeKeys overwrites the data keys that unwrap gave, or that a change made.
+// wipeKeys overwrites the data keys that unwrap gave.
 func wipeKeys(subjects []*subject) {
 	for _, s := range subjects {
 		if s != nil {

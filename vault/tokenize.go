@@ -24,13 +24,8 @@ func (v *Vault) Tokenize(ctx context.Context, call Call, items []TokenizeItem) (
 		return nil, ErrMalformed.saying("at most 1000 items in one call; send more calls")
 	}
 	t := newTokenizing(v, items)
-	release, err := v.turns.take(ctx, t.sids...)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	err = attempt(ctx, func() (err error) {
-		out, err = t.try(ctx, call)
+	err = v.change(ctx, t.sids, func(k *keychain) (err error) {
+		out, err = t.try(ctx, call, k)
 		return err
 	})
 	if err != nil {
@@ -69,7 +64,7 @@ func newTokenizing(v *Vault, items []TokenizeItem) *tokenizing {
 	return t
 }
 
-func (t *tokenizing) try(ctx context.Context, call Call) ([]TokenizeResult, error) {
+func (t *tokenizing) try(ctx context.Context, call Call, k *keychain) ([]TokenizeResult, error) {
 	v := t.v
 	rec := v.record(call, policy.Tokenize)
 	var p *policyInForce
@@ -117,8 +112,7 @@ func (t *tokenizing) try(ctx context.Context, call Call) ([]TokenizeResult, erro
 			wanted[t.of[i]] = true
 		}
 	}
-	defer wipeKeys(subjects)
-	edits, failed, err := t.open(ctx, subjects, wanted)
+	edits, failed, err := t.open(ctx, k, subjects, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +175,7 @@ func (t *tokenizing) check(i int, p *policyInForce, subjects []*subject, strange
 }
 
 // open prepares the subjects that at least one good item is of.
-func (t *tokenizing) open(ctx context.Context, subjects []*subject, wanted []bool) ([]*edit, []*Error, error) {
+func (t *tokenizing) open(ctx context.Context, k *keychain, subjects []*subject, wanted []bool) ([]*edit, []*Error, error) {
 	var some []*subject
 	var ids []string
 	var at []int
@@ -191,7 +185,7 @@ func (t *tokenizing) open(ctx context.Context, subjects []*subject, wanted []boo
 		}
 	}
 	edits, failed := make([]*edit, len(subjects)), make([]*Error, len(subjects))
-	got, errs, err := t.v.edits(ctx, some, ids)
+	got, errs, err := k.edits(ctx, some, ids)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -95,7 +95,7 @@ func (k refusingKMS) Unwrap(ctx context.Context, key keys.KeyName, items []keys.
 func TestInitCutShort(t *testing.T) {
 	t.Parallel()
 	st, ring := emptyParts(t, t.TempDir())
-	_, err := vault.Unlock(bg, st, ring)
+	_, err := vault.Unlock(bg, st, keys.NewServices(ring))
 	if !errors.Is(err, vault.ErrNotInitialised) {
 		t.Errorf("an empty store: %v", err)
 	}
@@ -122,7 +122,7 @@ func TestInitCutShort(t *testing.T) {
 		if rows := dump(t, st); len(rows) != 0 {
 			t.Errorf("%s: %d rows are left", name, len(rows))
 		}
-		if ok, err := vault.Initialised(bg, st); ok || err != nil {
+		if _, ok, err := vault.Instance(bg, st); ok || err != nil {
 			t.Errorf("%s: initialised %t, %v", name, ok, err)
 		}
 	}
@@ -133,10 +133,10 @@ func TestInitCutShort(t *testing.T) {
 	if err := vault.Init(bg, st, ring, initConfig()); !errors.Is(err, vault.ErrInitialised) || !sameRows(before, dump(t, st)) {
 		t.Errorf("a second Init: %v", err)
 	}
-	if ok, err := vault.Initialised(bg, st); !ok || err != nil {
+	if _, ok, err := vault.Instance(bg, st); !ok || err != nil {
 		t.Errorf("initialised %t, %v", ok, err)
 	}
-	if u, err := vault.Unlock(bg, st, ring); err != nil || u.Buried != 0 {
+	if u, err := vault.Unlock(bg, st, keys.NewServices(ring)); err != nil || u.Buried != 0 {
 		t.Errorf("after a second Init: %v", err)
 	}
 }
@@ -153,17 +153,17 @@ func TestWrongKeys(t *testing.T) {
 				}
 			}
 		}
-		_, err := vault.Unlock(bg, in.Store, other)
+		_, err := vault.Unlock(bg, in.Store, keys.NewServices(other))
 		if !errors.Is(err, vault.ErrWrongKeys) || !strings.Contains(err.Error(), "bring back the right keyring") {
 			t.Errorf("another keyring, keys made %t: %v", made, err)
 		}
 	}
 	away := &awayKMS{KMS: in.Keyring}
 	away.away.Store(true)
-	if _, err := vault.Unlock(bg, in.Store, away); !errors.Is(err, keys.ErrKMSUnavailable) || errors.Is(err, vault.ErrWrongKeys) {
+	if _, err := vault.Unlock(bg, in.Store, keys.NewServices(away)); !errors.Is(err, keys.ErrKMSUnavailable) || errors.Is(err, vault.ErrWrongKeys) {
 		t.Errorf("key service away: %v", err)
 	}
-	if _, err := vault.Unlock(bg, bend(in.Store, row{store.Meta, []byte("instance"), []byte{9}}), in.Keyring); err == nil || !strings.Contains(err.Error(), "another version of Cloakroom") {
+	if _, err := vault.Unlock(bg, bend(in.Store, row{store.Meta, []byte("instance"), []byte{9}}), in.KMS); err == nil || !strings.Contains(err.Error(), "another version of Cloakroom") {
 		t.Errorf("another layout: %v", err)
 	}
 }
@@ -173,7 +173,7 @@ func TestClosedParts(t *testing.T) {
 	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
 	s := newScene(t, in, "")
-	unlocked, err := vault.Unlock(bg, in.Store, in.Keyring)
+	unlocked, err := vault.Unlock(bg, in.Store, in.KMS)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,13 +54,14 @@ type ErasureLedger interface {
 // Config is what a Vault is made of. Store, KMS, Unlocked, Audit and Ledger must be set.
 type Config struct {
 	Store    store.Store
-	KMS      keys.KMS
-	Unlocked *Unlocked // from Unlock
+	KMS      *keys.Services // as Unlock was given
+	Unlocked *Unlocked      // from Unlock
 	Audit    AuditLog
 	Ledger   ErasureLedger
 
 	CacheEntries int           // data keys kept in memory; 0 = the default of package keys
 	CacheTTL     time.Duration // and for how long; 0 = 60 s
+	Pool         int           // data keys for new people made ahead at most; 0 = none
 
 	Random io.Reader        // nil = crypto/rand
 	Now    func() time.Time // nil = time.Now
@@ -70,7 +71,7 @@ type Config struct {
 // Vault is an open vault. Its methods may be called from any goroutine.
 type Vault struct {
 	store  store.Store
-	kms    keys.KMS
+	kms    *keys.Services
 	keys   *keys.Hierarchy
 	deks   *keys.DEKs
 	audit  AuditLog
@@ -81,8 +82,11 @@ type Vault struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	turns    *turns
-	policies atomic.Pointer[policyInForce]
+	turns      *turns
+	jobs       *jobs
+	probe      probe
+	background *background
+	policies   atomic.Pointer[policyInForce]
 }
 
 // New joins the parts. It refuses a ledger that is older than the store (someone put an old ledger back) and sends
@@ -92,7 +96,7 @@ func New(ctx context.Context, c Config) (*Vault, error) {
 		store: c.Store, kms: c.KMS, keys: c.Unlocked.keys, audit: c.Audit, ledger: c.Ledger,
 		cert:   newCertifier(c.Unlocked.keys.Signer("certificate")),
 		kinds:  newKinds(),
-		random: c.Random, now: c.Now, log: c.Logger, turns: newTurns(),
+		random: c.Random, now: c.Now, log: c.Logger, turns: newTurns(), jobs: newJobs(), background: newBackground(),
 	}
 	if v.random == nil {
 		v.random = rand.Reader
@@ -103,12 +107,25 @@ func New(ctx context.Context, c Config) (*Vault, error) {
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}
-	v.deks = keys.NewDEKs(c.KMS, c.Unlocked.Instance, keys.DEKOptions{Entries: c.CacheEntries, TTL: c.CacheTTL, Random: v.random, Now: v.now})
-	if err := v.checkLedger(ctx); err != nil {
-		v.deks.Close()
+	v.deks = keys.NewDEKs(c.KMS, c.Unlocked.Instance, keys.DEKOptions{Entries: c.CacheEntries, TTL: c.CacheTTL, Pool: c.Pool, Random: v.random, Now: v.now})
+	if err := v.begin(ctx, c.Unlocked); err != nil {
+		v.Close()
 		return nil, err
 	}
 	return v, nil
+}
+
+// begin compares store and ledger, and takes up what the last process left.
+func (v *Vault) begin(ctx context.Context, u *Unlocked) error {
+	if err := v.checkLedger(ctx); err != nil {
+		return err
+	}
+	if !u.checked {
+		if err := v.addCheck(ctx); err != nil {
+			return err
+		}
+	}
+	return v.resume(ctx)
 }
 
 // ErrOldLedger: the erasure ledger lacks entries that the store knows it had.
@@ -142,8 +159,10 @@ func (v *Vault) checkLedger(ctx context.Context) error {
 	return nil
 }
 
-// Close wipes the cached keys. The parts given in Config are their owner's to close.
+// Close stops jobs, for the next start to go on with, and wipes the cached keys. The parts given in Config are their
+// owner's to close.
 func (v *Vault) Close() {
+	v.background.close()
 	v.deks.Close()
 }
 

@@ -53,6 +53,14 @@ type KeyStatus struct {
 	CachedKeys      int    `json:"cached_keys"`
 
 	LastClose *time.Time `json:"last_close"` // of an epoch; null = none was closed yet
+	Move      *KeyMove   `json:"move"`       // null = no keys are being moved
+}
+
+// KeyMove is a move of all keys between two key services that has begun and not ended.
+type KeyMove struct {
+	Job  string `json:"job"`
+	From string `json:"from"` // local or transit
+	To   string `json:"to"`   // likewise; kms and dek_latest are of this one, root_version and root_latest of where the root is
 }
 
 // Policy answers GET /v1/policy.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cloakroom-io/cloakroom/api"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/bench"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
 )
 
 // memory is what a server holds, in bytes.
@@ -45,7 +46,7 @@ server beside it: it reads and answers the same JSON on the same HTTP stack, and
 turns in rounds, so that both meet the same machine. "ratio" is operations per second against the echo of the same size.
 
 With --addr a running server is measured, without an echo. It is then left with new subjects named bench-...: use a
-server that is there for trying.`,
+server that is there for trying. So is a Vault with two new keys, after --kms transit --vault-addr URL.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if cfg.Conns < 1 || cfg.Conns > 4096 {
@@ -58,7 +59,17 @@ server that is there for trying.`,
 				return usage("--duration is 1ms to 1h")
 			}
 			out := benchResult{Conns: cfg.Conns, Duration: cfg.Duration.String(), Subjects: cfg.Subjects}
-			if err := p.bench(c.Context(), cfg, c.Flags().Changed("addr"), &out); err != nil {
+			var kms []string
+			for _, s := range settings.All() {
+				if f := c.Flags().Lookup(s.Name); ofKeyService(s) && f != nil && f.Changed {
+					kms = append(kms, "--"+s.Name+"="+f.Value.String())
+				}
+			}
+			remote := c.Flags().Changed("addr")
+			if remote && len(kms) > 0 {
+				return usage("--addr names a running server, which has its key service: leave " + strings.SplitN(kms[0], "=", 2)[0] + " out")
+			}
+			if err := p.bench(c.Context(), cfg, remote, kms, &out); err != nil {
 				return err
 			}
 			if p.json {
@@ -72,11 +83,12 @@ server that is there for trying.`,
 	f.DurationVar(&cfg.Duration, "duration", 3*time.Second, "how long each operation is measured, over all rounds")
 	f.IntVar(&cfg.Subjects, "subjects", 2000, "people that are there before the clock runs")
 	p.connects(c)
+	flagsOf(c, ofKeyService)
 	return c
 }
 
-// bench measures the server at --addr, or one of its own.
-func (p *program) bench(ctx context.Context, cfg bench.Config, remote bool, out *benchResult) (err error) {
+// bench measures the server at --addr, or one of its own, which is given the flags in kms.
+func (p *program) bench(ctx context.Context, cfg bench.Config, remote bool, kms []string, out *benchResult) (err error) {
 	cfg.Prefix = "bench-" + strings.ToLower(rand.Text()[:8]) + "-"
 	bar := p.progress(1, "measuring")
 	cfg.Progress = func(done, total int, what string) {
@@ -102,7 +114,7 @@ func (p *program) bench(ctx context.Context, cfg bench.Config, remote bool, out 
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	data := filepath.Join(dir, "data")
-	server, err := p.spawn(ctx, dir, "serve", "--data", data, "--addr", "127.0.0.1:0", "--log-level", "error")
+	server, err := p.spawn(ctx, dir, append([]string{"serve", "--data", data, "--addr", "127.0.0.1:0", "--log-level", "error"}, kms...)...)
 	if err != nil {
 		return err
 	}

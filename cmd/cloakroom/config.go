@@ -15,9 +15,25 @@ import (
 
 // settingFlags adds a flag for every setting, and --config.
 func settingFlags(c *cobra.Command) {
+	flagsOf(c, func(settings.Setting) bool { return true })
+	configFlag(c)
+}
+
+func configFlag(c *cobra.Command) {
+	c.Flags().String("config", "", "YAML `file` with these settings by the names of their flags (CLOAKROOM_CONFIG)")
+}
+
+// flagsOf adds a flag for each setting that is wanted and may be one.
+func flagsOf(c *cobra.Command, wanted func(settings.Setting) bool) {
 	f := c.Flags()
 	for _, s := range settings.All() {
+		if s.Secret || !wanted(s) {
+			continue
+		}
 		note := " (" + s.Env()
+		if s.Also != "" {
+			note += ", " + s.Also
+		}
 		if s.Default != "" {
 			note += "; default " + s.Default
 		}
@@ -26,12 +42,11 @@ func settingFlags(c *cobra.Command) {
 			f.Lookup(s.Name).NoOptDefVal = "true"
 		}
 	}
-	f.String("config", "", "YAML `file` with these settings by the names of their flags (CLOAKROOM_CONFIG)")
 }
 
-// settings resolves flags, environment, file and defaults.
-func (p *program) settings(c *cobra.Command) (settings.Settings, []settings.Effective, error) {
-	from := settings.Sources{Flags: map[string]string{}, Lookup: p.lookup}
+// settings resolves flags, environment, file and defaults. Those skipped mean something else to the command.
+func (p *program) settings(c *cobra.Command, skip ...string) (settings.Settings, []settings.Effective, error) {
+	from := settings.Sources{Flags: map[string]string{}, Lookup: p.lookup, Skip: skip}
 	c.Flags().Visit(func(f *pflag.Flag) { from.Flags[f.Name] = f.Value.String() })
 	from.File = from.Flags["config"]
 	if from.File == "" {

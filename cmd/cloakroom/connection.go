@@ -21,6 +21,7 @@ import (
 type connection struct {
 	addr, data, as, caFile string
 	insecureHTTP           bool
+	once                   bool // do not repeat what the server says to try again: whoever looks at it wants to see that
 
 	keySource string // where the key came from, for people
 }
@@ -138,6 +139,9 @@ func (p *program) dial(key wire.Plain) (*client.Client, error) {
 			return nil, fmt.Errorf("--ca: %s holds no certificate in PEM", file)
 		}
 		o.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	if p.conn.once {
+		o.Retries = -1
 	}
 	c, err := client.New(o)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/installation"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
 )
 
 // finding is one thing that the doctor looked at.
@@ -40,13 +41,23 @@ func (p *program) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look over the installation on this machine and say how to mend what is wrong",
-		Args:  noArgs,
+		Long: `Look over the installation on this machine and say how to mend what is wrong. With the settings for HashiCorp Vault that
+the server has it also logs in there, looks at the two keys, and says what the login may do beyond its part.`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			paths, err := installation.PathsOf(p.conn.folder(p.lookup))
+			p.conn.once = true
+			if err := harden(); err != nil {
+				return fmt.Errorf("protecting the process: %w", err)
+			}
+			s, err := p.keyServiceSettings(c)
 			if err != nil {
 				return err
 			}
-			all := p.examine(c.Context(), paths)
+			paths, err := installation.PathsOf(s.Data)
+			if err != nil {
+				return err
+			}
+			all := p.examine(c.Context(), paths, s)
 			bad := false
 			t := newTable("CHECK", "STATE", "DETAIL")
 			for _, f := range all {
@@ -69,10 +80,11 @@ func (p *program) doctorCommand() *cobra.Command {
 		},
 	}
 	p.connects(c)
+	keyServiceFlags(c)
 	return c
 }
 
-func (p *program) examine(ctx context.Context, paths installation.Paths) []finding {
+func (p *program) examine(ctx context.Context, paths installation.Paths, s settings.Settings) []finding {
 	info, err := os.Stat(paths.Data)
 	if err != nil {
 		return append([]finding{{"data folder", problem, reason(err), "cloakroom init --data " + paths.Data}}, p.examineServer(ctx))
@@ -83,7 +95,7 @@ func (p *program) examine(ctx context.Context, paths installation.Paths) []findi
 	for _, key := range keys {
 		out = append(out, file(filepath.Base(key), key, ""))
 	}
-	out = append(out, examineKeyring(paths)...)
+	out = append(out, p.examineKeys(ctx, paths, s)...)
 	out = append(out,
 		file("erasure ledger", paths.Ledger, "put the newest copy back; without it the server does not start"),
 		folder("audit log", paths.Audit), folder("backup folder", paths.Backup),
@@ -120,22 +132,6 @@ func folder(name, path string) finding {
 		return finding{name, problem, path + " " + reason(err), "put it back"}
 	}
 	return private(name, path, info, 0o700)
-}
-
-func examineKeyring(paths installation.Paths) []finding {
-	out := []finding{file("keyring", paths.Keyring, "put it back from "+paths.Keyring+".mirror or a copy; without it no value can be read")}
-	if out[0].State == problem {
-		return out
-	}
-	switch is, err := installation.KeyringSealed(paths.Keyring); {
-	case err != nil:
-		out = append(out, finding{"keyring seal", problem, reason(err), "put it back from " + paths.Keyring + ".mirror or a copy"})
-	case is:
-		out = append(out, finding{Check: "keyring seal", State: fine, Detail: "sealed under a passphrase"})
-	default:
-		out = append(out, finding{"keyring seal", warning, "not sealed: whoever reads the file can read all data", "start it with --passphrase-file, which seals it, destroy older copies, and keep keyring and data on different disks"})
-	}
-	return append(out, file("keyring mirror", paths.Keyring+".mirror", "start the server: it writes the mirror anew"))
 }
 
 func freeSpace(path string) finding {

@@ -74,6 +74,8 @@ func (p *program) explain(err error) (int, string) {
 		return exitFailed, some.Error()
 	case errors.As(err, &reply):
 		return exitFailed, oneLine(err.Error()) + p.advice(reply.Problem.Code)
+	case errors.As(err, new(leftError)):
+		return exitFailed, oneLine(err.Error())
 	case errors.Is(err, context.Canceled):
 		return exitFailed, "interrupted"
 	case errors.Is(err, client.ErrUnreachable):
@@ -112,5 +114,20 @@ func rootCause(err error) string {
 	}
 }
 
-// oneLine keeps messages greppable and terminals safe.
-func oneLine(s string) string { return strings.TrimSpace(printable(s)) }
+// oneLine keeps messages greppable and terminals safe. What a message lists line by line goes on behind semicolons.
+func oneLine(s string) string {
+	var b strings.Builder
+	for line := range strings.SplitSeq(s, "\n") {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "- ")
+		switch {
+		case line == "":
+			continue
+		case strings.HasSuffix(b.String(), ":"):
+			b.WriteString(" ")
+		case b.Len() > 0:
+			b.WriteString("; ")
+		}
+		b.WriteString(printable(line))
+	}
+	return b.String()
+}

@@ -57,7 +57,7 @@ func (p *program) failure(err error) failure {
 		return failure{q.Code, strings.TrimSpace(detail), q.Status, q.Field, q.Rule, q.RequestID}
 	case errors.As(err, &one):
 		return failure{Code: one.Code, Detail: one.Detail, Field: one.Field, Rule: one.Rule}
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.As(err, new(leftError)):
 		return failure{Code: codeInterrupted, Detail: line}
 	case errors.Is(err, client.ErrUnreachable):
 		return failure{Code: codeUnreachable, Detail: line}

@@ -27,13 +27,16 @@ func (p *program) keysCommand() *cobra.Command {
 		},
 	}
 	p.connects(c)
-	return group("keys", "State of the keys", c)
+	return group("keys", "State of the keys, and moving them to another key service", c, p.keysMove())
 }
 
 func keyTable(s wire.KeyStatus) *table {
 	t := newTable("KEYS", "")
 	t.add("instance", s.Instance)
 	t.add("key service", s.KMS)
+	if s.Move != nil {
+		t.add("move", fmt.Sprintf("from %s to %s under way, or to be started again: %s", s.Move.From, s.Move.To, s.Move.Job))
+	}
 	t.add("epoch", strconv.FormatUint(s.Epoch, 10))
 	t.add("root key version", fmt.Sprintf("%d in use, %d newest", s.RootVersion, s.RootLatest))
 	t.add("data key version", fmt.Sprintf("%d newest", s.DEKLatest))

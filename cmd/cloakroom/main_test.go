@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,20 +33,28 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TMPDIR", e.WorkDir)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"address": address,
-			"edit":    edit,
-			"mkcert":  mkcert,
-			"lacks":   lacks,
-			"holdport": func(ts *testscript.TestScript, _ bool, args []string) {
-				l, err := net.Listen("tcp", "127.0.0.1:0")
-				ts.Check(err)
-				ts.Defer(func() { _ = l.Close() })
-				ts.Setenv(args[0], l.Addr().String())
-			},
-		},
+		Cmds: scriptCommands(),
 	})
+}
+
+// scriptCommands are the words that scripts have beyond those of testscript.
+func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"exits":   exits,
+		"address": address,
+		"edit":    edit,
+		"mkcert":  mkcert,
+		"lacks":   lacks,
+		"becomes": becomes,
+		"capture": capture,
+		"waits":   waits,
+		"holdport": func(ts *testscript.TestScript, _ bool, args []string) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			ts.Check(err)
+			ts.Defer(func() { _ = l.Close() })
+			ts.Setenv(args[0], l.Addr().String())
+		},
+	}
 }
 
 // exits CODE COMMAND... runs a command and compares its exit code.
@@ -63,6 +72,45 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// becomes CODE COMMAND... runs a command until it ends with the exit code.
+func becomes(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		var exit *exec.ExitError
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && want == 0 || errors.As(err, &exit) && exit.ExitCode() == want {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("it still ends otherwise than with %d: %v", want, err)
+		}
+	}
+}
+
+// waits PATTERN COMMAND... runs a command until its output matches.
+func waits(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile(args[0])
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("it still does not say %s", args[0])
+		}
+	}
+}
+
+// capture NAME FILE PATTERN sets the variable to the pattern's first group.
+func capture(ts *testscript.TestScript, _ bool, args []string) {
+	found := regexp.MustCompile(args[2]).FindStringSubmatch(ts.ReadFile(args[1]))
+	if len(found) < 2 {
+		ts.Fatalf("%s does not hold %s", args[1], args[2])
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 // address FILE NAME waits until a server has written its URL and sets the variable.

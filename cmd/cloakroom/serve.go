@@ -28,12 +28,17 @@ func (p *program) serveCommand() *cobra.Command {
 		Short: "Run the server; on an empty folder set everything up first",
 		Long: `Run the server until it is interrupted. On an empty or missing data folder it first makes the store, the starter
 policy, the audit log, public keys and three credentials in DATA/*.key, and beside the folder the keyring, the erasure
-ledger and the backup folder.
+ledger and the backup folder. With --kms transit HashiCorp Vault takes the keyring's place: "cloakroom init" prepares it.
+
+Vault's token, where the server does not log in by other ways, comes from CLOAKROOM_VAULT_TOKEN, VAULT_TOKEN or
+~/.vault-token. Variables of Vault's own tools count only where --kms transit or a setting named vault-... is given.
 
 Each flag can also be an environment variable or a line of the YAML file of --config; a flag wins over the
 environment, the environment over the file. "cloakroom config" shows what would be used.`,
 		Example: `  cloakroom serve
-  cloakroom serve --data /var/lib/cloakroom/data --addr 0.0.0.0:8440 --tls-cert cert.pem --tls-key key.pem`,
+  cloakroom serve --data /var/lib/cloakroom/data --addr 0.0.0.0:8440 --tls-cert cert.pem --tls-key key.pem
+  cloakroom serve --kms transit --vault-addr https://vault.example:8200 --vault-role-id-file role-id \
+      --vault-secret-id-file secret-id`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, _, err := p.settings(c)
@@ -48,72 +53,6 @@ environment, the environment over the file. "cloakroom config" shows what would 
 	return c
 }
 
-func (p *program) initCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "init",
-		Short: "Set everything up in an empty folder, without serving",
-		Long: `Set everything up in an empty folder, as serve does on its first start. On a folder that is set up already it changes
-nothing, except that --passphrase-file seals a keyring that is not sealed yet.`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, _, err := p.settings(c)
-			if err != nil {
-				return err
-			}
-			if err := harden(); err != nil {
-				return fmt.Errorf("protecting the process: %w", err)
-			}
-			inst, err := p.open(c.Context(), s, newLogger(p.err, s))
-			if err != nil {
-				return err
-			}
-			type made struct {
-				Data    string `json:"data"`
-				Keyring string `json:"keyring"`
-				Ledger  string `json:"ledger"`
-				Backup  string `json:"backup"`
-				New     bool   `json:"new"`
-				Sealed  bool   `json:"sealed"`
-				// SealedNow: it was there before, and was not sealed.
-				SealedNow bool `json:"sealed_now"`
-			}
-			out := made{inst.Data, inst.Keyring, inst.Ledger, inst.Backup, inst.New, inst.Sealed, inst.SealedNow}
-			if err := inst.Close(); err != nil {
-				return fmt.Errorf("closing: %w", err)
-			}
-			return p.print(out, func() *table {
-				t := newTable("INSTALLATION", "was there already")
-				if out.New {
-					t = newTable("INSTALLATION", "new")
-				}
-				t.add("data", out.Data)
-				t.add("keyring", out.Keyring+sealed(inst))
-				t.add("erasure ledger", out.Ledger)
-				t.add("backups", out.Backup)
-				next := "cloakroom serve --data " + s.Data
-				if s.PassphraseFile != "" {
-					next += " --passphrase-file " + s.PassphraseFile
-				}
-				t.add("next", next)
-				return t
-			})
-		},
-	}
-	settingFlags(c)
-	return c
-}
-
-// sealed tells of the keyring's seal, behind the keyring's path.
-func sealed(inst *installation.Installation) string {
-	switch {
-	case inst.SealedNow:
-		return ", sealed now (copies made before are not: destroy them)"
-	case inst.Sealed:
-		return ", sealed"
-	}
-	return ", NOT SEALED"
-}
-
 func newLogger(w io.Writer, s settings.Settings) *slog.Logger {
 	options := &slog.HandlerOptions{Level: s.LogLevel}
 	if s.LogFormat == "json" {
@@ -122,14 +61,16 @@ func newLogger(w io.Writer, s settings.Settings) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-func (p *program) open(ctx context.Context, s settings.Settings, log *slog.Logger) (*installation.Installation, error) {
+// open opens the installation; operator is whether whoever runs the command is asked for, and not a server.
+func (p *program) open(ctx context.Context, s settings.Settings, operator bool, log *slog.Logger) (*installation.Installation, error) {
 	pass, err := passphrase(s.PassphraseFile)
 	if err != nil {
 		return nil, err
 	}
 	defer pass.Wipe()
 	return installation.Open(ctx, installation.Options{
-		Data: s.Data, Passphrase: pass, CacheEntries: s.CacheEntries, CacheTTL: s.CacheTTL, Now: p.now, Logger: log,
+		Operator: operator, Data: s.Data, Passphrase: pass, KMS: s.KMS, Transit: transitConfig(s.Vault),
+		CacheEntries: s.CacheEntries, CacheTTL: s.CacheTTL, Now: p.now, Logger: log,
 	})
 }
 
@@ -153,7 +94,7 @@ func (p *program) serve(ctx context.Context, s settings.Settings, addrFile strin
 	if err != nil {
 		return err
 	}
-	inst, err := p.open(ctx, s, log)
+	inst, err := p.open(ctx, s, false, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -164,7 +105,7 @@ func (p *program) serve(ctx context.Context, s settings.Settings, addrFile strin
 	if config == nil && !onLoopback(listener.Addr()) {
 		log.Warn("PLAIN HTTP BEYOND THIS MACHINE: keys and values travel readable. Give --tls-cert and --tls-key.", "url", url)
 	}
-	p.greet(s, inst, url, log)
+	p.greet(ctx, s, inst, url, log)
 	if addrFile != "" {
 		if err := writeLine(addrFile, url); err != nil {
 			return errors.Join(fmt.Errorf("--addr-file: %w", err), listener.Close(), inst.Close())
@@ -205,19 +146,35 @@ func serveUntil(ctx context.Context, failed <-chan struct{}, l net.Listener, ser
 }
 
 // greet says where everything is: to people in lines, to a log collector in one entry.
-func (p *program) greet(s settings.Settings, inst *installation.Installation, url string, log *slog.Logger) {
+func (p *program) greet(ctx context.Context, s settings.Settings, inst *installation.Installation, url string, log *slog.Logger) {
+	kms := inst.KeyService(ctx)
 	if s.LogFormat == "json" {
-		log.Info("listening", "url", url, "data", inst.Data, "keyring", inst.Keyring, "sealed", inst.Sealed, "sealed_now", inst.SealedNow, "ledger", inst.Ledger, "new", inst.New)
+		entry := []any{"url", url, "data", inst.Data, "kms", kms.InUse}
+		if kms.Keyring != "" {
+			entry = append(entry, "keyring", kms.Keyring, "sealed", inst.Sealed, "sealed_now", inst.SealedNow)
+		}
+		if kms.Vault != nil {
+			entry = append(entry, "vault", kms.Vault.Address, "vault_mount", kms.Vault.Mount)
+			for n, group := range []string{"root_key", "dek_key"} {
+				k := kms.Vault.Keys[n]
+				entry = append(entry, slog.Group(group, "name", k.Name, "latest", k.Latest, "min_available", k.MinAvailable, "min_decrypt", k.MinDecrypt))
+			}
+		}
+		log.Info("listening", append(entry, "ledger", inst.Ledger, "new", inst.New)...)
 		return
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Cloakroom %s listens on %s\n", version(), url)
+	line := func(name, text string) { fmt.Fprintf(&b, "  %-8s %s\n", name, text) }
 	if inst.New {
-		fmt.Fprintf(&b, "  data     %s (new; credentials in app.key, officer.key, operator.key)\n", inst.Data)
+		line("data", inst.Data+" (new; credentials in app.key, officer.key, operator.key)")
 	} else {
-		fmt.Fprintf(&b, "  data     %s\n", inst.Data)
+		line("data", inst.Data)
 	}
-	fmt.Fprintf(&b, "  keyring  %s%s\n  ledger   %s\n", inst.Keyring, sealed(inst), inst.Ledger)
+	for _, row := range keyServiceRows(kms, sealed(inst)) {
+		line(row[0], row[1])
+	}
+	line("ledger", inst.Ledger)
 	if inst.New {
 		fmt.Fprintf(&b, "Try: cloakroom subject put u1 --field phone%s\n", tryFlags(s, url))
 	}

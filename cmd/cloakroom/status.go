@@ -23,6 +23,7 @@ func (p *program) statusCommand() *cobra.Command {
 				// NoKeys is why there are none: status also works for those who have no operator's key.
 				NoKeys string `json:"no_keys,omitzero"`
 			}
+			p.conn.once = true
 			anyone, err := p.dial("")
 			if err != nil {
 				return err

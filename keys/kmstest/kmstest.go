@@ -24,6 +24,7 @@ func Run(t *testing.T, open func(t *testing.T) keys.KMS) {
 		{"no key yet", testNoKey},
 		{"create", testCreate},
 		{"name", testName},
+		{"scheme", testScheme},
 		{"wrap and unwrap", testRoundTrip},
 		{"empty batch", testEmpty},
 		{"large batch", testLargeBatch},

@@ -2,6 +2,8 @@ package kmstest
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cloakroom-io/cloakroom/keys"
@@ -51,6 +53,24 @@ func testCreate(t *testing.T, k keys.KMS) {
 func testName(t *testing.T, k keys.KMS) {
 	if k.Name() == "" {
 		t.Fatal("no name: a certificate could not say which key service it speaks of")
+	}
+}
+
+// Of several key services, the scheme alone says which one opens a wrapped key.
+func testScheme(t *testing.T, k keys.KMS) {
+	create(t, k, both...)
+	scheme := k.Scheme()
+	if scheme == "" || strings.ContainsFunc(scheme, func(r rune) bool { return r < 'a' || r > 'z' }) {
+		t.Fatalf("scheme %q, want small letters", scheme)
+	}
+	for _, name := range both {
+		for version := 1; version <= 2; version++ {
+			w := wrap(t, k, name, 0, "c")[0].wrapped
+			if w.Scheme() != scheme || !strings.HasPrefix(string(w), fmt.Sprintf("%s:v%d:", scheme, version)) {
+				t.Fatalf("a key wrapped under version %d does not begin with %s:v%d:", version, scheme, version)
+			}
+			rotate(t, k, name, 1)
+		}
 	}
 }
 

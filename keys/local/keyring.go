@@ -131,6 +131,9 @@ func (k *Keyring) noKeyring() error {
 // Name is "local-file".
 func (k *Keyring) Name() string { return "local-file" }
 
+// Scheme is "local".
+func (k *Keyring) Scheme() string { return "local" }
+
 // Sealed reports whether the file is sealed under a passphrase.
 func (k *Keyring) Sealed() bool {
 	k.mu.RLock()

@@ -27,24 +27,30 @@ import (
 // Options change one part of an installation, to force a fault or to move the clock.
 type Options struct {
 	Now      func() time.Time
-	KMS      func(keys.KMS) keys.KMS             // wraps the keyring
+	KMS      func(keys.KMS) keys.KMS             // wraps the key service
+	First    func(dir string) (keys.KMS, error)  // a key service opened in the folder in the keyring's place
+	Other    func(dir string) (keys.KMS, error)  // one more; OtherKeyring is one
 	Store    func(store.Store) store.Store       // wraps the store
 	Audit    func(vault.AuditLog) vault.AuditLog // wraps the log
 	CacheTTL time.Duration                       // of data keys
+	Pool     int                                 // of data keys made ahead
 	Logger   *slog.Logger
 	Policy   []byte // nil: the starter policy
 }
 
-// Installation is a vault and its parts.
+// Installation is a vault and its parts. Keyring is nil where the key service is another one.
 type Installation struct {
 	*vault.Vault
 	Store    store.Store
 	Bolt     *bolt.Store
 	Keyring  *local.Keyring
+	KMS      *keys.Services
 	Log      *audit.Log
 	Ledger   *ledger.Ledger
 	Dir      string // data folder
 	Unlocked *vault.Unlocked
+
+	closers []func() error // of the key services
 
 	// Key is the credential of each of the first services, known when this process made the installation.
 	Key map[string]secret.Text
@@ -87,23 +93,24 @@ func Start(dir string, opt Options) (in *Installation, err error) {
 	if opt.Store != nil {
 		in.Store = opt.Store(in.Store)
 	}
-	if in.Keyring, err = local.Open(filepath.Join(dir, "keyring"), local.Options{Create: true, Logger: opt.Logger}); err != nil {
-		return in, err
-	}
-	var kms keys.KMS = in.Keyring
-	if opt.KMS != nil {
-		kms = opt.KMS(kms)
-	}
-	old, err := vault.Initialised(ctx, in.Store)
+	inst, old, err := vault.Instance(ctx, in.Store)
 	if err != nil {
 		return in, err
 	}
 	if !old {
-		if err := in.init(ctx, kms, opt.Policy); err != nil {
+		if _, err := rand.Read(inst[:]); err != nil {
 			return in, err
 		}
 	}
-	if in.Unlocked, err = vault.Unlock(ctx, in.Store, kms); err != nil {
+	if err := in.openKeyServices(inst, opt); err != nil {
+		return in, err
+	}
+	if !old {
+		if err := in.init(ctx, inst, opt.Policy); err != nil {
+			return in, err
+		}
+	}
+	if in.Unlocked, err = vault.Unlock(ctx, in.Store, in.KMS); err != nil {
 		return in, err
 	}
 	in.Log, err = audit.Open(filepath.Join(dir, "audit"), audit.Options{Signer: in.Unlocked.Signer("audit"), Instance: in.Unlocked.Instance.String(), Logger: opt.Logger})
@@ -119,17 +126,17 @@ func Start(dir string, opt Options) (in *Installation, err error) {
 		log = opt.Audit(log)
 	}
 	in.Vault, err = vault.New(ctx, vault.Config{
-		Store: in.Store, KMS: kms, Unlocked: in.Unlocked, Audit: log, Ledger: in.Ledger,
-		CacheTTL: opt.CacheTTL, Now: opt.Now, Logger: opt.Logger,
+		Store: in.Store, KMS: in.KMS, Unlocked: in.Unlocked, Audit: log, Ledger: in.Ledger,
+		CacheTTL: opt.CacheTTL, Pool: opt.Pool, Now: opt.Now, Logger: opt.Logger,
 	})
 	return in, err
 }
 
-func (in *Installation) init(ctx context.Context, kms keys.KMS, text []byte) error {
+func (in *Installation) init(ctx context.Context, inst keys.InstanceID, text []byte) error {
 	if text == nil {
 		text = policy.Starter()
 	}
-	c := vault.InitConfig{Policy: text, Random: rand.Reader, Now: time.Now()}
+	c := vault.InitConfig{Policy: text, Instance: inst, Random: rand.Reader, Now: time.Now()}
 	for _, name := range Services() {
 		made, err := vault.Mint(rand.Reader, name, name)
 		if err != nil {
@@ -138,7 +145,7 @@ func (in *Installation) init(ctx context.Context, kms keys.KMS, text []byte) err
 		in.Key[name] = made.Key
 		c.Credentials = append(c.Credentials, made)
 	}
-	return vault.Init(ctx, in.Store, kms, c)
+	return vault.Init(ctx, in.Store, in.KMS, c)
 }
 
 // Close closes what was opened, the vault first.
@@ -161,9 +168,10 @@ func (in *Installation) Close() error {
 			errs = append(errs, err)
 		}
 	}
-	if in.Keyring != nil {
-		errs = append(errs, in.Keyring.Close())
+	for _, close := range in.closers {
+		errs = append(errs, close())
 	}
+	in.closers = nil
 	return errors.Join(errs...)
 }
 

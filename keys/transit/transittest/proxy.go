@@ -1,7 +1,9 @@
 package transittest
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -72,8 +74,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, pass http.Handler)
 	if f.Match != nil && !f.Match(r) {
 		f = Fault{}
 	}
-	if f.Delay > 0 && !pause(r.Context(), f.Delay) {
-		return
+	if f.Delay > 0 {
+		// A server notices that a client has left only once it has read the whole body.
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !pause(r.Context(), f.Delay) {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	switch {
 	case f.Refuse:

@@ -30,6 +30,7 @@ type Options struct {
 	Storage string // folder that outlives the process; "" keeps everything in memory
 	TLS     bool   // HTTPS; clients must show ClientCert
 	NoAudit bool   // without the audit device: for benchmarks
+	Bare    bool   // unsealed and otherwise empty: no engine, no auth method, no audit device
 }
 
 // Server is a running Vault: initialised, unsealed, Transit mounted at transit/, AppRole enabled at approle/, and a
@@ -37,7 +38,7 @@ type Options struct {
 type Server struct {
 	URL   string
 	Root  string // the root token
-	Audit string // file of the audit device
+	Audit string // file of the audit device; with Options.Bare, where one may be put
 
 	CA, ClientCert, ClientKey string // PEM files, with Options.TLS
 
@@ -168,6 +169,9 @@ func (s *Server) setUp() error {
 		return err
 	}
 	s.Audit = filepath.Join(s.dir, "audit.log")
+	if s.opt.Bare {
+		return nil
+	}
 	calls := []struct {
 		path string
 		body map[string]any

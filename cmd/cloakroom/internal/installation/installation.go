@@ -14,8 +14,9 @@ import (
 
 	"github.com/cloakroom-io/cloakroom/audit"
 	"github.com/cloakroom-io/cloakroom/internal/secret"
+	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/keys/local"
-	"github.com/cloakroom-io/cloakroom/policy"
+	"github.com/cloakroom-io/cloakroom/keys/transit"
 	"github.com/cloakroom-io/cloakroom/store/bolt"
 	"github.com/cloakroom-io/cloakroom/vault"
 	"github.com/cloakroom-io/cloakroom/vault/ledger"
@@ -24,8 +25,11 @@ import (
 // Options says how to open an installation.
 type Options struct {
 	Data         string
-	Passphrase   secret.Bytes // of the keyring, which is sealed with it if it is not yet; empty = not sealed
-	CacheEntries int          // data keys in memory; 0 = the default
+	Passphrase   secret.Bytes    // of the keyring, which is sealed with it if it is not yet; empty = not sealed
+	KMS          string          // local or transit; "" = what the store uses, local for a new one
+	Transit      *transit.Config // HashiCorp Vault, without instance, logger and clock; nil = it has no part
+	Operator     bool            // the login there is an operator's, who may do more than a server should: no warnings of it
+	CacheEntries int             // data keys in memory; 0 = the default
 	CacheTTL     time.Duration
 	Now          func() time.Time
 	Logger       *slog.Logger
@@ -40,14 +44,17 @@ type Installation struct {
 	SealedNow bool // it was there before and not sealed, until this Open
 
 	store    *bolt.Store
-	keyring  *local.Keyring
+	keyring  *local.Keyring   // nil: has no part
+	transit  *transit.Transit // nil: has no part
+	services *keys.Services   // of these two
+
+	vaultConfig   transit.Config // that transit was opened with
+	madeVaultKeys bool           // by this Open or since
+
 	unlocked *vault.Unlocked
 	ledger   *ledger.Ledger
 	audit    *audit.Log
 }
-
-// Roles of the first credentials: a service of the same name for each.
-func firstServices() []string { return []string{"operator", "app", "officer"} }
 
 // Open opens the installation in o.Data, and makes it when the folder is empty or missing.
 func Open(ctx context.Context, o Options) (*Installation, error) {
@@ -64,12 +71,7 @@ func Open(ctx context.Context, o Options) (*Installation, error) {
 
 func (i *Installation) open(ctx context.Context, o Options) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		// bbolt panics when the pages of its file contradict each other, and reads outside of it when they point there.
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%s is damaged, or this is a fault of the program: put back a copy of the whole of %s (%v)", i.Store, i.Data, p)
-		}
-	}()
+	defer i.damaged(&err)
 	loose, err := makeFolder(i.Data)
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
@@ -88,7 +90,7 @@ func (i *Installation) open(ctx context.Context, o Options) (err error) {
 	if i.store, err = bolt.Open(i.Store, bolt.Options{}); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	there, err := vault.Initialised(ctx, i.store)
+	inst, there, err := vault.Instance(ctx, i.store)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -96,16 +98,11 @@ func (i *Installation) open(ctx context.Context, o Options) (err error) {
 		if err := i.checkVirgin(); err != nil {
 			return err
 		}
-	}
-	if err := i.openKeyring(o, !there); err != nil {
-		return err
-	}
-	if !there {
-		if err := i.begin(ctx, o); err != nil {
+		if inst, err = i.begin(ctx, o); err != nil {
 			return fmt.Errorf("first start: %w", err)
 		}
 	}
-	if i.unlocked, err = vault.Unlock(ctx, i.store, i.keyring); err != nil {
+	if err := i.settle(ctx, o, inst); err != nil {
 		return err
 	}
 	noLedger := !exists(i.Ledger)
@@ -120,8 +117,8 @@ func (i *Installation) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	i.Vault, err = vault.New(ctx, vault.Config{
-		Store: i.store, KMS: i.keyring, Unlocked: i.unlocked, Audit: i.audit, Ledger: i.ledger,
-		CacheEntries: o.CacheEntries, CacheTTL: o.CacheTTL, Random: rand.Reader, Now: o.Now, Logger: o.Logger,
+		Store: i.store, KMS: i.services, Unlocked: i.unlocked, Audit: i.audit, Ledger: i.ledger,
+		CacheEntries: o.CacheEntries, CacheTTL: o.CacheTTL, Pool: i.pool(), Random: rand.Reader, Now: o.Now, Logger: o.Logger,
 	})
 	if errors.Is(err, vault.ErrOldLedger) {
 		if noLedger {
@@ -145,34 +142,12 @@ func (i *Installation) open(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-// begin makes the installation. The credentials are in their files before the store knows them: a crash in between
-// leaves an empty store and files that the next start replaces.
-func (i *Installation) begin(ctx context.Context, o Options) error {
-	if info, err := os.Stat(i.Ledger); err == nil && info.Size() <= ledgerHeader {
-		o.Logger.Warn("an empty erasure ledger of an earlier installation is replaced", "ledger", i.Ledger)
-		if err := os.Remove(i.Ledger); err != nil {
-			return err
-		}
+// damaged, deferred, makes an error of a panic: bbolt panics when the pages of its file contradict each other, and reads
+// outside of it when they point there.
+func (p Paths) damaged(err *error) {
+	if found := recover(); found != nil {
+		*err = fmt.Errorf("%s is damaged, or this is a fault of the program: put back a copy of the whole of %s (%v)", p.Store, p.Data, found)
 	}
-	if _, err := os.Stat(i.Audit); err == nil && !i.auditEmpty() {
-		return fmt.Errorf("%s is the audit log of an earlier installation; move it away", i.Audit)
-	}
-	var credentials []vault.NewCredential
-	for _, name := range firstServices() {
-		c, err := vault.Mint(rand.Reader, name, name)
-		if err != nil {
-			return err
-		}
-		if err := writeFile(i.Credential(name), c.Key.Reveal()+"\n", 0o600); err != nil {
-			return fmt.Errorf("credential of %s: %w", name, err)
-		}
-		credentials = append(credentials, c)
-	}
-	err := vault.Init(ctx, i.store, i.keyring, vault.InitConfig{
-		Policy: policy.Starter(), Credentials: credentials, Random: rand.Reader, Now: o.Now(),
-	})
-	i.New = err == nil
-	return err
 }
 
 // openAudit never begins a second log quietly: once audit.pub is there, so was a log.
@@ -237,6 +212,9 @@ func (i *Installation) Close() error {
 	}
 	if i.keyring != nil {
 		errs = append(errs, i.keyring.Close())
+	}
+	if i.transit != nil {
+		errs = append(errs, i.transit.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -20,7 +20,7 @@ const childFolder = "INSTALLATION_TEST_FOLDER"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childFolder); dir != "" {
-		inst, err := Open(context.Background(), options(dir))
+		inst, err := Open(context.Background(), childOptions(dir))
 		if err == nil {
 			err = inst.Close()
 		}

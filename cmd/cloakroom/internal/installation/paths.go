@@ -1,5 +1,5 @@
 // Package installation is everything that one Cloakroom has on disk: it makes it on the first start, opens it on
-// every other, and puts the drivers together (store/bolt, keys/local) into a vault.
+// every other, and puts the drivers together (store/bolt, keys/local, keys/transit) into a vault.
 //
 //	DIR/                 0700
 //	DIR/cloakroom.db     the store
@@ -7,13 +7,15 @@
 //	DIR/audit.pub        its public key
 //	DIR/certificate.pub  the public key of certificates; written last, so it marks an installation that is complete
 //	DIR/app.key, DIR/officer.key, DIR/operator.key   the first credentials, 0600
-//	DIR.keyring          the key service's file, beside the folder: a copy of DIR is then no copy of the keys
+//	DIR/instance.new     only while it is being made with keys at HashiCorp Vault, which bear this id in their names
+//	DIR.keyring          the file of the key service keys/local, beside the folder: a copy of DIR is then no copy of the
+//	                     keys. With HashiCorp Vault there is none
 //	DIR.ledger           the erasure ledger, beside it too: a backup of DIR must not bring back an older one
 //	DIR.backup/          where backups go
 //
 // A first start that is cut short leaves nothing in the way of the next. The one step that counts is vault.Init, a
-// single transaction. What comes before it (keyring, credential files) is made again or used again; what comes after
-// (ledger, audit log, public keys) follows from the store's keys.
+// single transaction. What comes before it (keys at the key service, credential files) is made again or used again;
+// what comes after (ledger, audit log, public keys) follows from the store's keys.
 package installation
 
 import (
@@ -29,8 +31,11 @@ import (
 // Paths are the files of one installation, absolute.
 type Paths struct {
 	Data, Store, Audit, AuditKey, CertificateKey string
+	NewInstance                                  string
 	Keyring, Ledger, Backup                      string
 }
+
+const newInstance = "instance.new"
 
 // PathsOf returns the paths for a data folder.
 func PathsOf(data string) (Paths, error) {
@@ -47,6 +52,7 @@ func PathsOf(data string) (Paths, error) {
 		Audit:          filepath.Join(dir, "audit"),
 		AuditKey:       filepath.Join(dir, "audit.pub"),
 		CertificateKey: filepath.Join(dir, "certificate.pub"),
+		NewInstance:    filepath.Join(dir, newInstance),
 		Keyring:        dir + ".keyring",
 		Ledger:         dir + ".ledger",
 		Backup:         dir + ".backup",
@@ -65,13 +71,27 @@ func (p Paths) checkVirgin() error {
 	for _, mark := range []string{p.CertificateKey, p.AuditKey} {
 		if exists(mark) {
 			return fmt.Errorf("the store %s is missing or empty, though an installation was here (%s is there): put the store back from a copy; "+
-				"to begin anew without its data, move %s, %s, its mirror and %s away", p.Store, filepath.Base(mark), p.Data, p.Keyring, p.Ledger)
+				"to begin anew without its data, move %s away", p.Store, filepath.Base(mark), p.remains())
 		}
 	}
 	if info, err := os.Stat(p.Ledger); err == nil && info.Size() > ledgerHeader {
-		return fmt.Errorf("%s is the erasure ledger of an earlier installation, but %s is empty: put that folder back; to begin anew, move the ledger and %s away", p.Ledger, p.Data, p.Keyring)
+		return fmt.Errorf("%s is the erasure ledger of an earlier installation, but %s is empty: put that folder back; to begin anew, move %s away", p.Ledger, p.Data, p.remains())
 	}
 	return nil
+}
+
+// remains names what is left of an installation.
+func (p Paths) remains() string {
+	var all []string
+	for _, path := range []string{p.Data, p.Keyring, p.Keyring + ".mirror", p.Ledger} {
+		if exists(path) {
+			all = append(all, path)
+		}
+	}
+	if len(all) < 2 {
+		return strings.Join(all, "")
+	}
+	return strings.Join(all[:len(all)-1], ", ") + " and " + all[len(all)-1]
 }
 
 // checkStrangers refuses to settle in a folder that holds something else.
@@ -83,7 +103,7 @@ func (p Paths) checkStrangers() error {
 	for _, e := range entries {
 		name := e.Name()
 		// lost+found is what a fresh file system has; temporary files may be left of a start that was cut short.
-		if name == "lost+found" || name == "audit" || strings.HasSuffix(name, ".key") || strings.HasPrefix(name, temporary) {
+		if name == "lost+found" || name == "audit" || name == newInstance || strings.HasSuffix(name, ".key") || strings.HasPrefix(name, temporary) {
 			continue
 		}
 		return fmt.Errorf("%s is not empty and holds no Cloakroom (%s, for one): give an empty folder, or one that is not there yet", p.Data, name)

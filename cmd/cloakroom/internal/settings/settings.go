@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/cloakroom-io/cloakroom/internal/secret"
 )
 
 // Defaults that commands of the client side share.
@@ -38,6 +40,8 @@ type Settings struct {
 	LogFormat      string // text or json
 	CacheTTL       time.Duration
 	CacheEntries   int
+	KMS            string // local or transit; "" = the one that the store uses, local for a new one
+	Vault          Vault  // zero: HashiCorp Vault has no part in it
 }
 
 // Setting is one name.
@@ -45,7 +49,9 @@ type Setting struct {
 	Name    string
 	Default string
 	Usage   string
-	Bool    bool // the flag may stand alone
+	Bool    bool   // the flag may stand alone
+	Secret  bool   // from the environment only: arguments show in ps, and a file of settings is copied about
+	Also    string // variable of HashiCorp Vault's own tools, asked last and only where Vault has a part
 	set     func(s *Settings, text string) error
 }
 
@@ -56,7 +62,7 @@ func (s Setting) Env() string {
 
 // All returns every setting in the order in which they are shown.
 func All() []Setting {
-	return []Setting{
+	return append([]Setting{
 		{Name: "data", Default: DefaultData, Usage: "data `folder`; keyring, ledger and backups lie beside it", set: func(s *Settings, v string) error {
 			if v == "" {
 				return errors.New("it is empty")
@@ -93,7 +99,14 @@ func All() []Setting {
 			s.CacheEntries = n
 			return nil
 		}},
-	}
+		{Name: "kms", Usage: "key `service`: local (the keyring file) or transit (HashiCorp Vault); default is the one in use, local for a new one", set: func(s *Settings, v string) error {
+			if v != "" && v != Local && v != Transit {
+				return errors.New("it is local (the keyring file) or transit (HashiCorp Vault)")
+			}
+			s.KMS = v
+			return nil
+		}},
+	}, vaultSettings()...)
 }
 
 // Effective is one setting's value and where it came from.
@@ -108,6 +121,8 @@ type Sources struct {
 	Flags  map[string]string                // flags that were given
 	Lookup func(name string) (string, bool) // environment; a variable that is set but empty says nothing
 	File   string                           // YAML; "" for none
+	// Skip names settings that stay at their defaults: those that mean something else to the command.
+	Skip []string
 }
 
 // Resolve finds every setting's value. Its errors name the setting and its source.
@@ -118,27 +133,54 @@ func Resolve(from Sources) (Settings, []Effective, error) {
 		return s, nil, err
 	}
 	all := All()
-	effective := make([]Effective, 0, len(all))
-	for _, one := range all {
-		value, source := one.Default, "default"
-		if v, ok := file[one.Name]; ok {
-			value, source = v, "file "+from.File
+	effective := make([]Effective, len(all))
+	for i, one := range all {
+		effective[i] = from.find(one, file)
+	}
+	// The variables of HashiCorp Vault's own tools are there for these: alone they must not make this program turn to it.
+	if turnsToVault(effective) {
+		for i, one := range all {
+			if v, ok := from.Lookup(one.Also); effective[i].Source == sourceDefault && one.Also != "" && ok && v != "" {
+				effective[i] = Effective{one.Name, v, "env " + one.Also}
+			}
 		}
-		if v, ok := from.Lookup(one.Env()); ok && v != "" {
-			value, source = v, "env "+one.Env()
+	}
+	for i, one := range all {
+		if err := one.set(&s, effective[i].Value); err != nil {
+			return s, nil, fmt.Errorf("setting %s (%s): %w", one.Name, effective[i].Source, err)
 		}
-		if v, ok := from.Flags[one.Name]; ok {
-			value, source = v, "flag"
-		}
-		if err := one.set(&s, value); err != nil {
-			return s, nil, fmt.Errorf("setting %s (%s): %w", one.Name, source, err)
-		}
-		effective = append(effective, Effective{one.Name, value, source})
 	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		return s, nil, errors.New("tls-cert and tls-key go together: give both or none")
 	}
+	if err := s.settleVault(from.Lookup, effective); err != nil {
+		return s, nil, err
+	}
+	for i, one := range all {
+		if one.Secret && effective[i].Value != "" {
+			effective[i].Value = secret.Redacted
+		}
+	}
 	return s, effective, nil
+}
+
+const sourceDefault = "default"
+
+// find asks one setting's own sources.
+func (from Sources) find(one Setting, file map[string]string) Effective {
+	if slices.Contains(from.Skip, one.Name) {
+		return Effective{one.Name, one.Default, sourceDefault}
+	}
+	if v, ok := from.Flags[one.Name]; ok && !one.Secret {
+		return Effective{one.Name, v, "flag"}
+	}
+	if v, ok := from.Lookup(one.Env()); ok && v != "" {
+		return Effective{one.Name, v, "env " + one.Env()}
+	}
+	if v, ok := file[one.Name]; ok {
+		return Effective{one.Name, v, "file " + from.File}
+	}
+	return Effective{one.Name, one.Default, sourceDefault}
 }
 
 // readFile reads a flat YAML mapping of known names to scalars.
@@ -167,6 +209,9 @@ func parseFile(path string, text []byte) (map[string]string, error) {
 	}
 	known := map[string]bool{}
 	for _, s := range All() {
+		if _, there := raw[s.Name]; s.Secret && there {
+			return nil, fmt.Errorf("configuration %s: %s has no place in a file of settings; give %s in the environment, or name a file of its own with vault-token-file", path, s.Name, s.Env())
+		}
 		known[s.Name] = true
 	}
 	out := make(map[string]string, len(raw))
@@ -182,69 +227,4 @@ func parseFile(path string, text []byte) (map[string]string, error) {
 		}
 	}
 	return out, nil
-}
-
-func duration(low, high time.Duration, at func(*Settings) *time.Duration) func(*Settings, string) error {
-	return func(s *Settings, v string) error {
-		d, err := time.ParseDuration(v)
-		if err != nil || d < low || d > high {
-			return fmt.Errorf("it is a time from %v to %v, such as 20s", low, high)
-		}
-		*at(s) = d
-		return nil
-	}
-}
-
-func level(out *slog.Level, v string) error {
-	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-		if strings.EqualFold(l.String(), v) {
-			*out = l
-			return nil
-		}
-	}
-	return errors.New("it is debug, info, warn or error")
-}
-
-func parseBool(v string) (bool, error) {
-	switch v {
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
-	default:
-		return false, errors.New("it is true or false")
-	}
-}
-
-// hostPort takes host:port, and a URL of it too: CLOAKROOM_ADDR is also what client commands read.
-func hostPort(v string) (string, error) {
-	v = strings.TrimPrefix(strings.TrimPrefix(v, "http://"), "https://")
-	v = strings.TrimSuffix(v, "/")
-	_, port, err := net.SplitHostPort(v)
-	if err != nil {
-		return "", errors.New("it is host:port, such as " + DefaultAddr)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return "", errors.New("its port is a number from 0 to 65535")
-	}
-	return v, nil
-}
-
-// KeyName reports whether name may be the NAME of a key file NAME.key: 1 to 64 of A-Z a-z 0-9 _ - and, not first, dots.
-func KeyName(name string) bool {
-	if name == "" || len(name) > 64 || name[0] == '.' {
-		return false
-	}
-	for i := range len(name) {
-		c := name[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }

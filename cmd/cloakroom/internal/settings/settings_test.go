@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloakroom-io/cloakroom/internal/secret"
 )
 
 func env(pairs ...string) func(string) (string, bool) {
@@ -83,18 +85,30 @@ func TestPrecedence(t *testing.T) {
 func TestEverySettingHasEachSource(t *testing.T) {
 	values := map[string]string{
 		"data": "d", "addr": "127.0.0.1:1", "tls-cert": "c", "tls-key": "k", "insecure-http": "true", "passphrase-file": "p",
-		"body-timeout": "1s", "log-level": "warn", "log-format": "json", "cache-ttl": "1s", "cache-entries": "1",
+		"body-timeout": "1s", "log-level": "warn", "log-format": "json", "cache-ttl": "1s", "cache-entries": "1", "kms": "transit",
+		"vault-addr": "https://v:1", "vault-namespace": "n", "vault-mount": "m", "vault-ca-cert": "ca", "vault-client-cert": "cc",
+		"vault-client-key": "ck", "vault-tls-server-name": "sn", "vault-auth": "approle", "vault-auth-mount": "am",
+		"vault-token-file": "tf", "vault-role-id": "ri", "vault-role-id-file": "", "vault-secret-id-file": "sf", "vault-role": "r",
+		"vault-jwt-file": "j", "vault-timeout": "1s",
 	}
-	want := Settings{"d", "127.0.0.1:1", "c", "k", true, "p", time.Second, slog.LevelWarn, "json", time.Second, 1}
+	want := Settings{
+		"d", "127.0.0.1:1", "c", "k", true, "p", time.Second, slog.LevelWarn, "json", time.Second, 1, Transit,
+		Vault{
+			"https://v:1", "n", "m", "ca", "cc", "ck", "sn", AuthAppRole, "am", secret.Text{}, "tf", "ri", "", "sf", "r", "j", time.Second,
+		},
+	}
 	var pairs []string
 	var text strings.Builder
 	for _, s := range All() {
 		v, ok := values[s.Name]
+		if s.Secret {
+			continue
+		}
 		if !ok {
 			t.Fatalf("no value for %s", s.Name)
 		}
 		pairs = append(pairs, s.Env(), v)
-		text.WriteString(s.Name + ": " + v + "\n")
+		text.WriteString(s.Name + ": \"" + v + "\"\n")
 	}
 	for name, from := range map[string]Sources{
 		"flags":       {Flags: values, Lookup: env()},

@@ -1,0 +1,151 @@
+package installation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cloakroom-io/cloakroom/keys"
+	"github.com/cloakroom-io/cloakroom/keys/transit"
+	"github.com/cloakroom-io/cloakroom/store"
+	"github.com/cloakroom-io/cloakroom/vault"
+)
+
+// The two key services: as Options.KMS names them, and what the keys that they wrapped begin with.
+const (
+	kmsLocal   = "local"
+	kmsTransit = "transit"
+
+	schemeLocal = "local"
+	schemeVault = "vault"
+)
+
+// readyKeys is how many data keys are made ahead where the key service is across a network: a few seconds' worth of
+// new people at full speed.
+const readyKeys = 2000
+
+// errContrary: Options.KMS names another key service than the store uses.
+var errContrary = errors.New("--kms contradicts the data folder")
+
+// settle opens the key services of an installation that is there, and with them the store's keys. The store decides
+// which one is in use; what was asked for must work, and a keyring that merely lies there may be unusable as long as
+// nothing needs it.
+func (i *Installation) settle(ctx context.Context, o Options, inst keys.InstanceID) error {
+	uses, err := i.scheme(ctx)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if uses == schemeVault && o.Transit == nil {
+		return fmt.Errorf("%w: its keys are wrapped by HashiCorp Vault; start with --kms transit and the Vault settings", vault.ErrOtherService)
+	}
+	var unusable error
+	if uses == schemeLocal || i.hasKeyring() {
+		if err := i.openKeyring(o, false); err != nil {
+			if uses == schemeLocal || o.KMS == kmsLocal {
+				return err
+			}
+			unusable = err
+		}
+	}
+	if err := i.openTransit(ctx, o, inst); err != nil {
+		return err
+	}
+	i.join(uses)
+	if i.unlocked, err = vault.Unlock(ctx, i.store, i.services); err != nil {
+		if unusable != nil && errors.Is(err, vault.ErrOtherService) {
+			return errors.Join(err, unusable)
+		}
+		return err
+	}
+	if unusable != nil {
+		o.Logger.Warn("the keyring beside the data folder cannot be used; nothing needs it", "reason", unusable.Error())
+	}
+	if err := i.checkAsked(o, uses); err != nil {
+		return err
+	}
+	if o.KMS == kmsLocal && i.keyring == nil {
+		// Vault is in use, and the keyring is asked for as well: keys are to move there.
+		if err := i.openKeyring(o, true); err != nil {
+			return err
+		}
+		i.join(uses)
+	}
+	for _, w := range i.unlocked.Warnings {
+		if !o.Operator {
+			o.Logger.Warn(w)
+		}
+	}
+	if err := i.forgetInstance(); err != nil {
+		return err
+	}
+	return i.sealKeyring(o)
+}
+
+// pool is how many data keys are made ahead. The keyring answers at once: it needs none.
+func (i *Installation) pool() int {
+	if i.transit == nil {
+		return 0
+	}
+	return readyKeys
+}
+
+// scheme tells which key service wraps the store's root.
+func (i *Installation) scheme(ctx context.Context) (string, error) {
+	var root keys.Root
+	err := i.store.View(ctx, func(tx store.ReadTx) error {
+		row, err := tx.Get(store.Keys, keys.RootRowKey())
+		if err != nil {
+			return fmt.Errorf("root row: %w", err)
+		}
+		root, err = keys.UnmarshalRoot(row)
+		return err
+	})
+	return root.Wrapped.Scheme(), err
+}
+
+// checkAsked refuses a key service by name that the store does not use: who says so believes something of this
+// installation that is not so. While keys move both are right, and so is the keyring beside Vault's settings, which is
+// how a move to it begins.
+func (i *Installation) checkAsked(o Options, uses string) error {
+	moving := i.services.Scheme() != uses
+	if o.KMS == kmsTransit && uses == schemeLocal && !moving {
+		return fmt.Errorf("%w: its keys are wrapped by the keyring, not by HashiCorp Vault. Start without --kms (the Vault settings may stay), "+
+			"then move them: cloakroom keys move --from local --to transit", errContrary)
+	}
+	return nil
+}
+
+// join makes one key service of those that are open; uses is the scheme of the one in use.
+func (i *Installation) join(uses string) {
+	var all []keys.KMS
+	if i.keyring != nil {
+		all = append(all, i.keyring)
+	}
+	if i.transit != nil {
+		all = append(all, i.transit)
+	}
+	if len(all) == 2 && uses == schemeVault {
+		all[0], all[1] = all[1], all[0]
+	}
+	i.services = keys.NewServices(all[0], all[1:]...)
+}
+
+func (i *Installation) hasKeyring() bool { return exists(i.Keyring) || exists(i.Keyring+".mirror") }
+
+// openTransit opens HashiCorp Vault if it has a part.
+func (i *Installation) openTransit(ctx context.Context, o Options, inst keys.InstanceID) (err error) {
+	if o.Transit == nil || i.transit != nil {
+		return nil
+	}
+	c := *o.Transit
+	c.Instance, c.Logger, c.Now = inst, o.Logger, o.Now
+	i.vaultConfig = c
+	i.transit, err = transit.Open(ctx, c)
+	switch {
+	case errors.Is(err, keys.ErrKMSUnavailable):
+		return fmt.Errorf("HashiCorp Vault does not answer; see that it runs, is unsealed and can be reached at %s, then start again: %w", c.Address, err)
+	case err != nil:
+		return fmt.Errorf("HashiCorp Vault: %w", err)
+	}
+	return nil
+}
