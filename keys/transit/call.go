@@ -24,12 +24,13 @@ const (
 var errDenied = errors.New("vault denies it")
 
 // call sends r until Vault answers 2xx, 400, 404 or another status that says something about r itself. What may pass
-// is tried again, unless r must be sent once. A refused token is replaced, once.
+// is tried again, unless r must be sent once. A refused token is replaced: once when it lacks a permission, a few times
+// when Vault does not know it, since a fresh one may be revoked too.
 //
 // Errors: keys.ErrKMSUnavailable, with errDenied where Vault answers 403; the error of ctx when that has ended; what
 // r.denied says.
 func (t *Transit) call(ctx context.Context, r request) (*answer, error) {
-	healed := false
+	healed := 0
 	var last error
 	for try := 1; ; try++ {
 		if try == 1 && ctx.Err() != nil {
@@ -66,7 +67,7 @@ func (t *Transit) call(ctx context.Context, r request) (*answer, error) {
 			if err := t.heal(ctx, r, token, why, healed, v.reason); err != nil {
 				return nil, err
 			}
-			healed = true
+			healed++
 		case !v.again || r.once || try >= maxTries:
 			return nil, last
 		case !t.pause(ctx, try, v.retryAfter):
@@ -79,7 +80,7 @@ func (t *Transit) call(ctx context.Context, r request) (*answer, error) {
 }
 
 // heal makes a second try after a 403 worth while, or says why there is none.
-func (t *Transit) heal(ctx context.Context, r request, refused token, why reason, healed bool, text string) error {
+func (t *Transit) heal(ctx context.Context, r request, refused token, why reason, healed int, text string) error {
 	if r.denied != nil && why == denied {
 		if err := r.denied(ctx, refused.text); err != nil {
 			return err
@@ -89,8 +90,12 @@ func (t *Transit) heal(ctx context.Context, r request, refused token, why reason
 	if r.once {
 		return forbidden
 	}
-	if healed {
+	switch {
+	case healed > 0 && why == denied:
 		t.log.Warn("vault denies a request with a fresh token too: its policy lacks this path", "method", r.method, "path", r.path)
+		return forbidden
+	case healed == maxTries:
+		t.log.Warn("vault does not know the tokens that it gives", "method", r.method, "path", r.path)
 		return forbidden
 	}
 	err := t.keeper.replace(ctx, refused.generation, why)

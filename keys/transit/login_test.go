@@ -275,6 +275,43 @@ func TestOneLoginForAll(t *testing.T) {
 	must(t, <-here)
 }
 
+// TestRevokedAgain: the token that replaces a revoked one may be revoked before it is used. Callers do not notice, unless
+// that goes on.
+func TestRevokedAgain(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, transittest.Options{})
+	p := transittest.NewProxy(t, s.URL)
+	k := open(t, s.appRole(t, p.URL, "r", nil))
+	it := wrapSome(t, k, keys.DEKKey, 1)[0]
+	for _, tt := range []struct {
+		name  string
+		times int32 // that a token is revoked on its way to Vault
+		fine  bool
+	}{{"once", 1, true}, {"twice", 2, true}, {"each time", 1000, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			var n atomic.Int32
+			p.Set(transittest.Fault{Match: func(r *http.Request) bool {
+				if strings.Contains(r.URL.Path, "/decrypt/") && n.Add(1) <= tt.times {
+					status, _, err := s.Try("POST", "/v1/auth/token/revoke-self", r.Header.Get("X-Vault-Token"), nil)
+					if err != nil || status >= 400 {
+						t.Errorf("revoking: %d, %v", status, err)
+					}
+				}
+				return false
+			}})
+			err := sing(t, k, keys.DEKKey, it)
+			if tt.fine {
+				must(t, err)
+				return
+			}
+			wantError(t, err, keys.ErrKMSUnavailable, errDenied)
+			if got := n.Load(); got != 1+maxTries {
+				t.Errorf("%d tries", got)
+			}
+		})
+	}
+}
+
 // TestRotatedSecret: while the file holds a dead secret id callers learn why; a new one is taken up by itself.
 func TestRotatedSecret(t *testing.T) {
 	t.Parallel()
