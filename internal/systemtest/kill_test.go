@@ -326,7 +326,9 @@ func (w *worker) settlePending(s *server, p *life) {
 	case a.status == 200 && json.Unmarshal(a.body, &got) == nil:
 		w.shown[id] += len(got.Fields)
 		for name, it := range got.Fields {
-			p.tokens[it.Token] = name
+			if it.Token != "" { // a field that was only ever tokenized for a time has no lasting token
+				p.tokens[it.Token] = name
+			}
 		}
 		if p.holds != nil && differs(got, p.holds) == "" {
 			return
