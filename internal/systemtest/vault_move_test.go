@@ -46,7 +46,10 @@ func TestKeysMove(t *testing.T) {
 				ID    string `json:"id"`
 				State string `json:"state"`
 				Done  int    `json:"done"`
-				Error string `json:"error"`
+				Error struct {
+					Code   string `json:"code"`
+					Detail string `json:"detail"`
+				} `json:"error"`
 			}
 			a.into(t, &job)
 			state := func() string {
@@ -105,7 +108,7 @@ func TestKeysMove(t *testing.T) {
 			close(stop)
 			<-done
 			if job.State != "done" {
-				t.Fatalf("the move is %s: %s", job.State, job.Error)
+				t.Fatalf("the move is %s: %+v", job.State, job.Error)
 			}
 			s.mustStop(t)
 

@@ -38,18 +38,23 @@ func newVaulted(t testing.TB) *vaulted {
 	return v
 }
 
-// setUp runs the script.
+// setUp runs the script as an administrator.
 func (v *vaulted) setUp(t testing.TB) string {
 	t.Helper()
-	cmd := exec.Command("../../docs/vault/setup.sh", v.data, v.login)
-	cmd.Env = append(cleanEnvironment(),
-		"VAULT_ADDR="+v.vault.URL, "VAULT_TOKEN="+v.vault.Root, "VAULT_AUDIT_FILE="+v.vault.Audit,
-		"CLOAKROOM="+program, "GORACE=atexit_sleep_ms=0")
-	out, err := cmd.CombinedOutput()
+	out, err := v.script(v.vault.Root)
 	if err != nil {
 		t.Fatalf("setup.sh: %v\n%s", err, out)
 	}
-	return string(out)
+	return out
+}
+
+func (v *vaulted) script(token string) (string, error) {
+	cmd := exec.Command("../../docs/vault/setup.sh", v.data, v.login)
+	cmd.Env = append(cleanEnvironment(),
+		"VAULT_ADDR="+v.vault.URL, "VAULT_TOKEN="+token, "VAULT_AUDIT_FILE="+v.vault.Audit,
+		"CLOAKROOM="+program, "GORACE=atexit_sleep_ms=0")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // cleanEnvironment is this process's without what would speak of some other Vault.

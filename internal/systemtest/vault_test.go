@@ -16,15 +16,24 @@ import (
 // From an empty Vault to a server, as the documentation says, twice; and what the server may do there.
 func TestVaultFromEmpty(t *testing.T) {
 	v := newVaulted(t)
-	before := v.instance(t)
+	instance := v.instance(t)
 	mustContain(t, v.said, "serve --data", "--vault-secret-id-file")
 	if strings.Contains(v.said, v.vault.Root) {
 		t.Error("the script shows the administrator's token")
 	}
 	v.said = v.setUp(t)
-	if after := v.instance(t); after != before {
-		t.Errorf("a second run is of another instance: %s, then %s", before, after)
+	if again := v.instance(t); again != instance {
+		t.Errorf("a second run is of another instance: %s, then %s", instance, again)
 	}
+	// A run that fails half way leaves what the server logs in with.
+	before := tree(t, v.login)
+	v.vault.PutPolicy(t, "half", `path "*" { capabilities = ["create", "read", "update", "list", "sudo"] }
+path "auth/approle/role/+/secret-id" { capabilities = ["deny"] }`)
+	if out, err := v.script(v.vault.Token(t, time.Hour, "half")); err == nil {
+		t.Errorf("without a right to secret ids: %s", out)
+	}
+	mustEqualTrees(t, before, tree(t, v.login))
+
 	listed := v.vault.Do(t, "LIST", "/v1/transit/keys", nil)["data"].(map[string]any)["keys"].([]any)
 	if len(listed) != 2 {
 		t.Errorf("keys at Vault: %v, want two", listed)
