@@ -98,66 +98,6 @@ func (s *Services) Unwrap(ctx context.Context, key KeyName, items []UnwrapItem) 
 	if p.wrappedAll(items) {
 		return p.kms.Unwrap(ctx, key, items)
 	}
-	return s.share(items, func(at *service, items []UnwrapItem) ([]Outcome, error) {
-		return at.kms.Unwrap(ctx, key, items)
-	})
-}
-
-// Rewrap brings each item to the primary's latest version: its own by its Rewrap, those of another key service by
-// unwrapping there and wrapping at the primary. Failures are those of Unwrap; ErrInvalid for another key than DEKKey.
-func (s *Services) Rewrap(ctx context.Context, key KeyName, items []UnwrapItem) ([]Outcome, error) {
-	if key != DEKKey {
-		return nil, fmt.Errorf("rewrapping the key %q: %w", key, ErrInvalid)
-	}
-	p := s.primary.Load()
-	if p.wrappedAll(items) {
-		return p.kms.Rewrap(ctx, key, items)
-	}
-	return s.share(items, func(at *service, items []UnwrapItem) ([]Outcome, error) {
-		if at == p {
-			return at.kms.Rewrap(ctx, key, items)
-		}
-		return carry(ctx, at.kms, p.kms, key, items)
-	})
-}
-
-// carry unwraps items at one key service and wraps them at the other.
-func carry(ctx context.Context, from, to KMS, key KeyName, items []UnwrapItem) ([]Outcome, error) {
-	out, err := from.Unwrap(ctx, key, items)
-	defer wipe(out)
-	if err = answered(len(items), out, err); err != nil {
-		return nil, err
-	}
-	moved := make([]Outcome, len(items))
-	var request []WrapItem
-	var at []int
-	for i, o := range out {
-		if moved[i].Err = o.Err; o.Err == nil {
-			request, at = append(request, WrapItem{items[i].Context, o.Plaintext}), append(at, i)
-		}
-	}
-	if len(request) == 0 {
-		return moved, nil
-	}
-	wrapped, err := to.Wrap(ctx, key, 0, request)
-	if err = answered(len(request), wrapped, err); err != nil && len(request) == len(items) {
-		return nil, err
-	}
-	for j, i := range at {
-		if err != nil {
-			moved[i].Err = err
-		} else {
-			moved[i] = wrapped[j]
-		}
-	}
-	return moved, nil
-}
-
-// asking is one call to one key service.
-type asking func(at *service, items []UnwrapItem) ([]Outcome, error)
-
-// share hands each key service its items, all at once, and puts the outcomes back in order.
-func (s *Services) share(items []UnwrapItem, ask asking) ([]Outcome, error) {
 	out := make([]Outcome, len(items))
 	parts := make([][]int, len(s.all))
 	for i, it := range items {
@@ -172,7 +112,7 @@ func (s *Services) share(items []UnwrapItem, ask asking) ([]Outcome, error) {
 	var asked sync.WaitGroup
 	for n, part := range parts {
 		if len(part) > 0 {
-			asked.Go(func() { errs[n] = s.all[n].share(items, part, out, ask) })
+			asked.Go(func() { errs[n] = s.all[n].unwrap(ctx, key, items, part, out) })
 		}
 	}
 	asked.Wait()
@@ -192,13 +132,13 @@ func (s *Services) share(items []UnwrapItem, ask asking) ([]Outcome, error) {
 	return out, nil
 }
 
-// share asks one key service for its part of items and writes the outcomes to their places in out.
-func (at *service) share(items []UnwrapItem, part []int, out []Outcome, ask asking) error {
+// unwrap asks one key service for its part of items and writes the outcomes to their places in out.
+func (one *service) unwrap(ctx context.Context, key KeyName, items []UnwrapItem, part []int, out []Outcome) error {
 	mine := make([]UnwrapItem, len(part))
 	for j, i := range part {
 		mine[j] = items[i]
 	}
-	got, err := ask(at, mine)
+	got, err := one.kms.Unwrap(ctx, key, mine)
 	if err = answered(len(mine), got, err); err != nil {
 		wipe(got)
 		return err
@@ -207,6 +147,11 @@ func (at *service) share(items []UnwrapItem, part []int, out []Outcome, ask aski
 		out[i] = got[j]
 	}
 	return nil
+}
+
+// Rewrap is the primary's: what another key service wrapped is ErrUnwrap there.
+func (s *Services) Rewrap(ctx context.Context, key KeyName, items []UnwrapItem) ([]Outcome, error) {
+	return s.Primary().Rewrap(ctx, key, items)
 }
 
 // answered judges a whole answer: err as it is, or that there are not as many outcomes as items.

@@ -71,6 +71,17 @@ func (u *Unlocked) Wipe() { u.keys.Wipe() }
 // Before, it makes the key service that the store says the primary one, and holds it to its settings; a second call
 // tries the dek key. Nothing is written.
 func Unlock(ctx context.Context, st store.Store, services *keys.Services) (*Unlocked, error) {
+	return unlock(ctx, st, services, false)
+}
+
+// UnlockLeaving is Unlock for a process that does nothing but move all keys to another key service. It is how keys leave one
+// that Unlock refuses for its settings, which some faults make for good: keys.ErrSettings of the primary one is a
+// warning, everything else stays refused.
+func UnlockLeaving(ctx context.Context, st store.Store, services *keys.Services) (*Unlocked, error) {
+	return unlock(ctx, st, services, true)
+}
+
+func unlock(ctx context.Context, st store.Store, services *keys.Services, leaving bool) (*Unlocked, error) {
 	s, err := readSealed(ctx, st)
 	if err != nil {
 		return nil, err
@@ -80,34 +91,50 @@ func Unlock(ctx context.Context, st store.Store, services *keys.Services) (*Unlo
 		return nil, err
 	}
 	warnings, err := services.CheckSettings(ctx)
-	if errors.Is(err, keys.ErrNoKey) {
-		return nil, fmt.Errorf("%w (%w)", ErrWrongKeys, err)
+	if leaving && errors.Is(err, keys.ErrSettings) {
+		warnings, err = append(warnings, err.Error()), nil
 	}
 	if err != nil {
-		return nil, startError(primary, err)
+		return nil, s.refused(primary, ErrWrongKeys, err)
 	}
-	er, err := unwrapRoot(ctx, services, s.inst, s.root)
-	if errors.Is(err, keys.ErrUnwrap) || errors.Is(err, keys.ErrNoKey) {
-		return nil, fmt.Errorf("%w (%w)", ErrWrongKeys, err)
-	}
+	h, err := s.open(ctx, services, s.checks())
 	if err != nil {
-		return nil, startError(s.root.Wrapped.Scheme(), err)
+		return nil, err
+	}
+	return &Unlocked{Instance: s.inst, Buried: s.head.Seq, Warnings: warnings, keys: h, checked: s.check != nil}, nil
+}
+
+// open asks for the epoch root and the check keys, and opens what lies below the root.
+func (s *sealed) open(ctx context.Context, kms keys.KMS, checks []*check) (*keys.Hierarchy, error) {
+	er, err := unwrapRoot(ctx, kms, s.inst, s.root)
+	if err != nil {
+		return nil, s.refused(s.root.Wrapped.Scheme(), ErrWrongKeys, err)
 	}
 	defer er.Wipe()
-	for _, c := range s.checks() {
-		err := c.open(ctx, services, s.inst)
-		if errors.Is(err, keys.ErrUnwrap) || errors.Is(err, keys.ErrNoKey) {
-			return nil, fmt.Errorf("%w (%w)", ErrWrongDEK, err)
-		}
-		if err != nil {
-			return nil, startError(c.wrapped.Scheme(), err)
+	for _, c := range checks {
+		if err := c.open(ctx, kms, s.inst); err != nil {
+			return nil, s.refused(c.wrapped.Scheme(), ErrWrongDEK, err)
 		}
 	}
 	h, err := keys.Load(s.inst, s.partitions, s.root, er, s.rows)
 	if err != nil {
 		return nil, fmt.Errorf("key hierarchy: %w", err)
 	}
-	return &Unlocked{Instance: s.inst, Buried: s.head.Seq, Warnings: warnings, keys: h, checked: s.check != nil}, nil
+	return h, nil
+}
+
+// refused says what a key service's failure means for a start; wrong is the error of one that answers, and does not open
+// the store.
+func (s *sealed) refused(scheme string, wrong, err error) error {
+	if errors.Is(err, keys.ErrUnwrap) || errors.Is(err, keys.ErrNoKey) {
+		err = fmt.Errorf("%w (%w)", wrong, err)
+	} else {
+		err = startError(scheme, err)
+	}
+	if s.move != nil && s.move.to == scheme {
+		return fmt.Errorf("%w; %s", err, s.move.wayBack())
+	}
+	return err
 }
 
 // sealed is what a start reads: the hierarchy at rest and what tells which key service opens it.
@@ -171,7 +198,7 @@ func (s *sealed) choose(services *keys.Services) (primary string, err error) {
 	if m := s.move; m != nil {
 		for _, scheme := range []string{m.from, m.to} {
 			if !among(services, scheme) {
-				return "", fmt.Errorf("%w: %s; start with the settings of both", ErrOtherService, m)
+				return "", fmt.Errorf("%w: %s; start with the settings of both. %s", ErrOtherService, m, m.wayBack())
 			}
 		}
 		primary = m.to

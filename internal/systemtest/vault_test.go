@@ -368,3 +368,32 @@ func TestVaultSeesNoPlaintext(t *testing.T) {
 		}
 	}
 }
+
+// A thousand people are read at once by as many callers while no key is in memory.
+func TestVaultColdBurst(t *testing.T) {
+	v := newVaulted(t)
+	s := v.start(t)
+	const people = 1000
+	id := func(i int) string { return fmt.Sprint("u", i) }
+	mustAll(t, people, func(i int) error {
+		a, err := s.call(s.app, "PUT", "/v1/subjects/"+id(i), fields{"phone": "16100000001"}.body())
+		if err == nil && a.status != http.StatusCreated {
+			err = fmt.Errorf("put: %d %s", a.status, a.body)
+		}
+		return err
+	})
+	s.mustStop(t)
+	s = v.start(t)
+	before := v.proxy.Count("transit/decrypt/")
+	crowd(people, func(i int) {
+		if a, err := s.call(s.app, "GET", get(id(i)), nil); err != nil || a.status != http.StatusOK {
+			t.Errorf("read: %d %s, %v", a.status, a.body, err)
+		}
+	})
+	calls := v.proxy.Count("transit/decrypt/") - before
+	t.Logf("%d calls for %d people", calls, people)
+	if calls > people/20 {
+		t.Errorf("%d calls to Vault for %d people", calls, people)
+	}
+	s.mustStop(t)
+}

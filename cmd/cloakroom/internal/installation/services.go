@@ -28,8 +28,7 @@ const readyKeys = 2000
 var errContrary = errors.New("--kms contradicts the data folder")
 
 // settle opens the key services of an installation that is there, and with them the store's keys. The store decides
-// which one is in use; what was asked for must work, and a keyring that merely lies there may be unusable as long as
-// nothing needs it.
+// which one is in use; what was asked for must work.
 func (i *Installation) settle(ctx context.Context, o Options, inst keys.InstanceID) error {
 	uses, err := i.scheme(ctx)
 	if err != nil {
@@ -38,27 +37,17 @@ func (i *Installation) settle(ctx context.Context, o Options, inst keys.Instance
 	if uses == schemeVault && o.Transit == nil {
 		return fmt.Errorf("%w: its keys are wrapped by HashiCorp Vault; start with --kms transit and the Vault settings", vault.ErrOtherService)
 	}
-	var unusable error
-	if uses == schemeLocal || i.hasKeyring() {
+	if uses == schemeLocal {
 		if err := i.openKeyring(o, false); err != nil {
-			if uses == schemeLocal || o.KMS == kmsLocal {
-				return err
-			}
-			unusable = err
+			return err
 		}
 	}
 	if err := i.openTransit(ctx, o, inst); err != nil {
 		return err
 	}
 	i.join(uses)
-	if i.unlocked, err = vault.Unlock(ctx, i.store, i.services); err != nil {
-		if unusable != nil && errors.Is(err, vault.ErrOtherService) {
-			return errors.Join(err, unusable)
-		}
+	if err := i.unlock(ctx, o, uses); err != nil {
 		return err
-	}
-	if unusable != nil {
-		o.Logger.Warn("the keyring beside the data folder cannot be used; nothing needs it", "reason", unusable.Error())
 	}
 	if err := i.checkAsked(o, uses); err != nil {
 		return err
@@ -81,9 +70,27 @@ func (i *Installation) settle(ctx context.Context, o Options, inst keys.Instance
 	return i.sealKeyring(o)
 }
 
-// pool is how many data keys are made ahead. The keyring answers at once: it needs none.
+// unlock opens the store's keys. With Vault in use, a keyring that merely lies there stays shut: whoever holds an
+// operator's key could move everybody's keys into it. It is opened where the store says that keys are being moved and
+// that it has a part of them, or, in settle, where it was asked for.
+func (i *Installation) unlock(ctx context.Context, o Options, uses string) (err error) {
+	i.unlocked, err = vault.Unlock(ctx, i.store, i.services)
+	if !errors.Is(err, vault.ErrOtherService) || i.keyring != nil || !i.hasKeyring() {
+		return err
+	}
+	if unusable := i.openKeyring(o, false); unusable != nil {
+		return errors.Join(err, unusable)
+	}
+	i.join(uses)
+	i.unlocked, err = vault.Unlock(ctx, i.store, i.services)
+	return err
+}
+
+// pool is how many data keys are made ahead. The keyring answers at once: where it is the primary one at the start, none.
+// When keys move while the server runs this stays as it is until the next start: after a move to Vault each new person
+// waits for Vault meanwhile, after one to the keyring the pool costs some memory.
 func (i *Installation) pool() int {
-	if i.transit == nil {
+	if i.services.Scheme() != schemeVault {
 		return 0
 	}
 	return readyKeys

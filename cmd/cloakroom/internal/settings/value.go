@@ -14,7 +14,7 @@ func duration(low, high time.Duration, at func(*Settings) *time.Duration) func(*
 	return func(s *Settings, v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < low || d > high {
-			return fmt.Errorf("it is a time from %v to %v, such as 20s", low, high)
+			return fmt.Errorf("it is a time from %v to %v, such as 5s", low, high)
 		}
 		*at(s) = d
 		return nil

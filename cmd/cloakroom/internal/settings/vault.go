@@ -31,6 +31,10 @@ const (
 // maxToken bounds a file with a token, in bytes.
 const maxToken = 8 << 10
 
+// maxTry bounds one try at Vault: a call of this program is given up after ten seconds, so a longer one would only keep
+// the next from being made.
+const maxTry = 8 * time.Second
+
 // Vault says how HashiCorp Vault is reached and logged in to. The zero value: not at all.
 type Vault struct {
 	Address    string // URL
@@ -89,7 +93,7 @@ func vaultSettings() []Setting {
 		{Name: "vault-secret-id-file", Usage: "`file` with AppRole's secret id, read at each login", set: text(func(v *Vault) *string { return &v.SecretIDFile })},
 		{Name: "vault-role", Usage: "`role` of the Kubernetes auth method", set: text(func(v *Vault) *string { return &v.Role })},
 		{Name: "vault-jwt-file", Default: "/var/run/secrets/kubernetes.io/serviceaccount/token", Usage: "`file` with the service account's token, read at each login", set: text(func(v *Vault) *string { return &v.JWTFile })},
-		{Name: "vault-timeout", Default: "3s", Usage: "how long one try at Vault may take", set: duration(100*time.Millisecond, time.Minute, func(s *Settings) *time.Duration { return &s.Vault.Timeout })},
+		{Name: "vault-timeout", Default: "3s", Usage: "how long one try at Vault may take, at most 8s", set: duration(100*time.Millisecond, maxTry, func(s *Settings) *time.Duration { return &s.Vault.Timeout })},
 	}
 }
 

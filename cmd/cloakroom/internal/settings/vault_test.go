@@ -108,9 +108,9 @@ func TestVaultSettings(t *testing.T) {
 			}),
 		},
 		{
-			name: "Kubernetes", flags: map[string]string{"vault-addr": "https://v:8200", "vault-role": "r", "vault-timeout": "10s"},
+			name: "Kubernetes", flags: map[string]string{"vault-addr": "https://v:8200", "vault-role": "r", "vault-timeout": "8s"},
 			want: base(func(v *Vault) {
-				v.Auth, v.AuthMount, v.Role, v.Timeout, v.Token = AuthKubernetes, AuthKubernetes, "r", 10*time.Second, secret.Text{}
+				v.Auth, v.AuthMount, v.Role, v.Timeout, v.Token = AuthKubernetes, AuthKubernetes, "r", 8*time.Second, secret.Text{}
 			}),
 		},
 		{
@@ -184,6 +184,7 @@ func TestVaultMistakes(t *testing.T) {
 		{"certificate without key", map[string]string{"vault-addr": at, "vault-client-cert": "c"}, []string{"HOME", here}, "", "go together"},
 		{"mount of nothing", map[string]string{"vault-addr": at, "vault-mount": "/"}, nil, "", "vault-mount"},
 		{"time", map[string]string{"vault-addr": at, "vault-timeout": "1h"}, nil, "", "vault-timeout"},
+		{"a try longer than the call that it is for", map[string]string{"vault-addr": at, "vault-timeout": "8001ms"}, nil, "", "from 100ms to 8s"},
 		{"a token in a file of settings", nil, nil, "vault-token: " + token + "\n", "has no place in a file of settings"},
 	}
 	for _, tc := range cases {
