@@ -236,7 +236,7 @@ func (d *DEKs) Close() {
 
 // sweep wipes keys that nobody asked for again once their time is over.
 func (d *DEKs) sweep() {
-	tick := time.NewTicker(max(min(d.opt.TTL, poolAge)/4, time.Millisecond))
+	tick := time.NewTicker(max(min(d.opt.TTL, MaxDEKAge)/4, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {

@@ -1,12 +1,16 @@
 package keys
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
-	// poolAge is how old a key made ahead may be when it is handed out, counted from before the key service was asked.
-	// Its version at the key service may be retired one day, and a key that lay here meanwhile would never open again:
-	// whoever retires a version waits longer than this after no row names it.
-	poolAge = 5 * time.Minute
+	// MaxDEKAge is how old a key made ahead may be when it is handed out, counted from before the key service was asked.
+	// Its version at the key service may be retired one day, and a key that lay here meanwhile would never open again.
+	// Whoever retires a version therefore waits, from when new keys get a newer one, for MaxDEKAge and the longest time that
+	// a change takes from asking New to its commit (calls of DEKOptions.Timeout are part of that), and counts rows then.
+	MaxDEKAge = 5 * time.Minute
 	// poolStart is how many keys are made ahead at first, and again when nobody takes any.
 	poolStart = 64
 	// poolCalm is how long the pool must stay above its half before it shrinks.
@@ -19,9 +23,9 @@ const (
 type pool struct {
 	max    int // 0: keys are never made ahead
 	target int
-	grown  bool  // target was raised, or the pool emptied, since the last keys came
-	busy   int64 // when the pool was last seen below its half, or shrunk
-	ready  []pooled
+	grown  bool     // target was raised, or the pool emptied, since the last keys came
+	busy   int64    // when the pool was last seen below its half, or shrunk
+	ready  []pooled // oldest first
 }
 
 type pooled struct {
@@ -63,10 +67,16 @@ func (p *pool) put(made []NewDEK, born int64) {
 	}
 	p.grown = false
 	fit := min(len(made), max(0, p.max-len(p.ready)))
-	for _, m := range made[:fit] {
-		p.ready = append(p.ready, pooled{m, born})
+	fresh := make([]pooled, fit)
+	for i, m := range made[:fit] {
+		fresh[i] = pooled{m, born}
 	}
 	wipeNew(made[fit:])
+	at := len(p.ready) // a call may end after one that began later
+	for at > 0 && p.ready[at-1].born > born {
+		at--
+	}
+	p.ready = slices.Insert(p.ready, at, fresh...)
 }
 
 // lacks returns how many keys should be made ahead now: none before half of them are gone.
@@ -80,7 +90,7 @@ func (p *pool) lacks() int {
 // age wipes keys that are too old and shrinks a pool that is too large for what is taken.
 func (p *pool) age(now int64) {
 	n := 0
-	for n < len(p.ready) && p.ready[n].born+int64(poolAge) <= now {
+	for n < len(p.ready) && p.ready[n].born+int64(MaxDEKAge) <= now {
 		p.ready[n].key.Key.Wipe()
 		n++
 	}

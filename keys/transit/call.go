@@ -20,6 +20,8 @@ const (
 	maxPause   = 2 * time.Second       // a longer Retry-After is left to the caller
 )
 
+const noAnswer = "no answer in time"
+
 // errDenied: the token lives, or is fresh, and Vault still answers 403.
 var errDenied = errors.New("vault denies it")
 
@@ -44,8 +46,9 @@ func (t *Transit) call(ctx context.Context, r request) (*answer, error) {
 		if err != nil {
 			return nil, cmp.Or(last, unsent(err))
 		}
+		began := t.now()
 		a, err := t.send(ctx, token.text, r)
-		v := judge(ctx, a, err)
+		v := judge(ctx, a, err, t.now().Sub(began) >= r.ample())
 		t.breaker.leave(probe, v.vault, v.reason)
 		if v.final {
 			return a, nil
@@ -118,15 +121,22 @@ type verdict struct {
 	retryAfter time.Duration
 }
 
-func judge(ctx context.Context, a *answer, err error) verdict {
+// ample is how long a caller must have let a try go on so that the end of its own deadline counts against Vault. Where the
+// timeout of a try is set above the deadlines of all callers, nothing else would ever open the breaker.
+func (r request) ample() time.Duration { return defaultTimeout + time.Duration(r.items)*perItem }
+
+// judge says what a try means; ample: that it went on for long.
+func judge(ctx context.Context, a *answer, err error, ample bool) verdict {
 	if err != nil {
 		var certificate *tls.CertificateVerificationError
 		var timeout net.Error
 		switch {
+		case ample && errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return verdict{vault: away, reason: noAnswer}
 		case ctx.Err() != nil:
 			return verdict{vault: undecided}
 		case errors.As(err, &timeout) && timeout.Timeout(): // a second try would make the caller wait as long again
-			return verdict{vault: away, reason: "no answer in time"}
+			return verdict{vault: away, reason: noAnswer}
 		default:
 			return verdict{vault: away, again: !errors.As(err, &certificate), reason: cause(err)}
 		}

@@ -71,7 +71,7 @@ func newClient(c Config) (*api.Client, *http.Transport, error) {
 
 func configureTLS(config *api.Config, transport *http.Transport, c TLS) error {
 	err := config.ConfigureTLS(&api.TLSConfig{
-		CACert: c.CACert, CAPath: c.CAPath, ClientCert: c.ClientCert, ClientKey: c.ClientKey, TLSServerName: c.ServerName,
+		CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey, TLSServerName: c.ServerName,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: TLS: %w", ErrConfig, err)
@@ -124,11 +124,12 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // request is one call of Vault's API.
 type request struct {
-	method string  // GET or PUT
-	path   string  // below /v1/
-	body   *buffer // JSON, or nil
-	items  int     // of a batch, else 0
-	once   bool    // must not be sent a second time, whatever the answer
+	method string      // GET or PUT
+	path   string      // below /v1/
+	body   *buffer     // JSON, or nil
+	items  int         // of a batch, else 0
+	once   bool        // must not be sent a second time, whatever the answer
+	hidden secret.Text // beside the token: what is not to be quoted from an answer
 	// denied, if set, is asked after a 403: an error is what it really means, nil that the token is at fault.
 	denied func(ctx context.Context, token secret.Text) error
 }
@@ -180,7 +181,7 @@ func (t *Transit) send(ctx context.Context, token secret.Text, r request) (*answ
 		return nil, err
 	}
 	if refused != nil && !refused.RawError {
-		a.text = quote(refused.Errors, token)
+		a.text = quote(refused.Errors, token, r.hidden)
 	}
 	if seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
 		a.retryAfter = time.Duration(seconds) * time.Second
@@ -189,10 +190,12 @@ func (t *Transit) send(ctx context.Context, token secret.Text, r request) (*answ
 }
 
 // quote makes a line of at most 200 printable bytes of what Vault said.
-func quote(errs []string, token secret.Text) string {
+func quote(errs []string, secrets ...secret.Text) string {
 	text := strings.Join(errs, "; ")
-	if !token.Empty() && strings.Contains(text, token.Reveal()) {
-		return "a text that is not shown"
+	for _, s := range secrets {
+		if !s.Empty() && strings.Contains(text, s.Reveal()) {
+			return "a text that is not shown"
+		}
 	}
 	return bounded(text)
 }

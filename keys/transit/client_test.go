@@ -3,12 +3,12 @@ package transit
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/keys/transit/transittest"
 )
@@ -25,7 +25,6 @@ func TestTLS(t *testing.T) {
 	}{
 		{"all", func(*TLS) {}, nil, ""},
 		{"name in the certificate", func(c *TLS) { c.ServerName = "vault.test" }, nil, ""},
-		{"folder of authorities", func(c *TLS) { c.CAPath, c.CACert = folderWith(t, s.CA), "" }, nil, ""},
 		{"other name", func(c *TLS) { c.ServerName = "other.test" }, keys.ErrKMSUnavailable, "certificate"},
 		{"unknown authority", func(c *TLS) { c.CACert = "" }, keys.ErrKMSUnavailable, "certificate"},
 		{"no certificate of ours", func(c *TLS) { c.ClientCert, c.ClientKey = "", "" }, keys.ErrKMSUnavailable, "certificate"},
@@ -47,16 +46,6 @@ func TestTLS(t *testing.T) {
 			must(t, sing(t, k, keys.DEKKey, wrapSome(t, k, keys.DEKKey, 1)[0]), k.Close())
 		})
 	}
-}
-
-// folderWith has the file under a name that ends as such folders want it.
-func folderWith(t *testing.T, file string) string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	must(t, err)
-	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "ca.pem"), text, 0o600))
-	return dir
 }
 
 // TestHeadersAndPaths: everything that is sent names the namespace, and nothing leaves the mounts.
@@ -184,5 +173,21 @@ func TestBuffersAreWiped(t *testing.T) {
 	}
 	if p.holds.Load() != 0 {
 		t.Errorf("held %d times", p.holds.Load())
+	}
+}
+
+func TestQuoteHidesTheToken(t *testing.T) {
+	token := secret.NewText("hvs.secret")
+	if got := quote([]string{"bad token hvs.secret"}, token); strings.Contains(got, "secret") {
+		t.Errorf("%q", got)
+	}
+	if got := quote([]string{strings.Repeat("a", 195) + "hvs.secret"}, token); strings.Contains(got, "hvs") { // a part is too much, too
+		t.Errorf("%q", got)
+	}
+	if got := quote([]string{"1 error occurred:\n\t* permission\x00 denied\n\n", "é"}, token); got != "1 error occurred: * permission? denied ; ?" {
+		t.Errorf("%q", got)
+	}
+	if got := quote([]string{strings.Repeat("a", 10_000)}, token); len(got) != 200 {
+		t.Errorf("%d bytes", len(got))
 	}
 }

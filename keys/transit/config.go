@@ -28,8 +28,7 @@ type Config struct {
 
 // TLS names PEM files. The client's certificate is read anew for each connection.
 type TLS struct {
-	CACert     string // who signs Vault's certificate
-	CAPath     string // folder of such files; not beside CACert
+	CACert     string // who signs Vault's certificate; one or several in a file
 	ClientCert string // shown to Vault, with ClientKey
 	ClientKey  string
 	ServerName string // expected in Vault's certificate; "" = the host of the address
@@ -107,9 +106,6 @@ func (c Config) check() error {
 	}
 	if (c.TLS.ClientCert == "") != (c.TLS.ClientKey == "") {
 		return fmt.Errorf("%w: a client certificate and its key come together", ErrConfig)
-	}
-	if c.TLS.CACert != "" && c.TLS.CAPath != "" {
-		return fmt.Errorf("%w: authorities come from a file or from a folder, not from both", ErrConfig)
 	}
 	if c.TLS != (TLS{}) && strings.HasPrefix(c.Address, "http:") {
 		return fmt.Errorf("%w: TLS is set up, but the address is one of http", ErrConfig)

@@ -49,7 +49,6 @@ func TestConfig(t *testing.T) {
 		{"long timeout", func(c *Config) { c.Timeout = time.Hour }, "timeout"},
 		{"certificate alone", func(c *Config) { c.TLS.ClientCert = "a" }, "come together"},
 		{"key alone", func(c *Config) { c.TLS.ClientKey = "a" }, "come together"},
-		{"two authorities", func(c *Config) { c.TLS.CACert, c.TLS.CAPath = "a", "b" }, "not from both"},
 		{"TLS over http", func(c *Config) { c.Address, c.TLS.CACert = "http://vault", "a" }, "one of http"},
 		{"no method", login(Login{}), "login method"},
 		{"other method", login(Login{Method: "userpass"}), "login method"},

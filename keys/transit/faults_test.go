@@ -134,6 +134,72 @@ func TestSlow(t *testing.T) {
 	wantBack(t, k, it)
 }
 
+// TestDeadlinesOfCallers: where each try may go on for longer than its callers wait, their deadlines open the breaker,
+// but only those that left Vault as long as the default timeout of a try would.
+func TestDeadlinesOfCallers(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, transittest.Options{})
+	for _, tt := range []struct {
+		name  string
+		takes time.Duration // from the request's coming to the deadline
+		opens bool
+	}{{"long", defaultTimeout + perItem, true}, {"short", 50 * time.Millisecond, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			clock := new(hurried)
+			p := transittest.NewProxy(t, s.URL)
+			c := withToken(p.URL, s.Root, s.inst)
+			began := time.Now()
+			c.Now = func() time.Time { return began.Add(time.Duration(clock.ahead.Load())) } // however slow the machine is
+			k := open(t, c)
+			it := wrapSome(t, k, keys.DEKKey, 1)[0]
+			p.Set(transittest.Fault{Delay: halfMinute, Match: func(*http.Request) bool {
+				clock.forward(tt.takes)
+				return true
+			}})
+			deks := keys.NewDEKs(k, s.inst, keys.DEKOptions{Timeout: 100 * time.Millisecond})
+			defer deks.Close()
+			call := func() error { return deks.Unwrap(t.Context(), []keys.DEKRef{{Wrapped: it.Wrapped}})[0].Err }
+			if tt.opens {
+				eventually(t, "the breaker to open", func() bool {
+					err := call()
+					wantError(t, err, keys.ErrKMSUnavailable)
+					return strings.Contains(err.Error(), "has been away since") && strings.Contains(err.Error(), noAnswer)
+				})
+				return
+			}
+			for range 4 * breakAfter {
+				wantError(t, call(), keys.ErrKMSUnavailable, context.DeadlineExceeded)
+			}
+		})
+	}
+}
+
+func TestJudgeEndedCallers(t *testing.T) {
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for _, tt := range []struct {
+		name  string
+		ctx   context.Context
+		ample bool
+		want  outcome
+	}{
+		{"short deadline", late, false, undecided},
+		{"long deadline", late, true, away},
+		{"left soon", gone, false, undecided},
+		{"left after long", gone, true, undecided},
+	} {
+		if got := judge(tt.ctx, nil, tt.ctx.Err(), tt.ample); got.vault != tt.want || got.final {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
+	if one, many := (request{}).ample(), (request{items: 10_000}).ample(); one != 3*time.Second || many != 8*time.Second {
+		t.Errorf("%v, %v", one, many)
+	}
+}
+
 // TestTriedAgain injects one fault, or a few, before an answer.
 func TestTriedAgain(t *testing.T) {
 	t.Parallel()

@@ -40,6 +40,7 @@ type keeper struct {
 	mu        sync.Mutex
 	token     token
 	attempted time.Time // end of the last fetch
+	refused   bool      // it ended with ErrLogin: the source spaces what it presents itself
 	running   *fetch
 }
 
@@ -129,6 +130,9 @@ func (k *keeper) replace(ctx context.Context, generation uint64, why reason) err
 			k.mu.Unlock()
 			return errors.New("a fresh login has not helped")
 		}
+		if k.refused {
+			wait = 0
+		}
 		f = k.begin(wait, why)
 	}
 	k.mu.Unlock()
@@ -158,6 +162,7 @@ func (k *keeper) begin(pause time.Duration, why reason) *fetch {
 		got, err := k.get(pause)
 		k.mu.Lock()
 		old := k.token
+		k.refused = errors.Is(err, ErrLogin)
 		if err == nil && why != due && got.text.Equal(old.text) {
 			err = fmt.Errorf("%w: there is no other token than the one that was refused", ErrLogin)
 		}
@@ -195,7 +200,7 @@ func (k *keeper) install(got token) {
 	got.generation = old.generation
 	if !got.text.Equal(old.text) {
 		got.generation++
-		k.log.Info("got a vault token", "lives", got.ttl, "renewable", got.renewable)
+		k.log.Info("got a vault token", "lives", lifetime(got.ttl), "renewable", got.renewable)
 	}
 	got.full = got.ttl
 	k.extend(&got)
@@ -204,6 +209,13 @@ func (k *keeper) install(got token) {
 	case k.wake <- struct{}{}:
 	default:
 	}
+}
+
+func lifetime(ttl time.Duration) string {
+	if ttl == 0 {
+		return "forever"
+	}
+	return ttl.String()
 }
 
 // extend sets the times of a token whose ttl begins now.

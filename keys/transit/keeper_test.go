@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloakroom-io/cloakroom/internal/secret"
@@ -89,5 +90,47 @@ func TestKeeperTriesAgain(t *testing.T) {
 		if _, err := k.current(); !errors.Is(err, errClosed) {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+func TestLogSaysHowLongATokenLives(t *testing.T) {
+	for _, tt := range []struct {
+		ttl  time.Duration
+		says string
+	}{{0, "lives=forever"}, {90 * time.Minute, "lives=1h30m0s"}} {
+		log := new(journal)
+		k := newKeeper(nil, nil, time.Now, func() float64 { return 0 }, log.logger())
+		k.install(token{text: secret.NewText("t"), ttl: tt.ttl})
+		k.close()
+		wantText(t, log.String(), tt.says)
+	}
+}
+
+// TestKeeperSpacesLogins: while Vault is away, one a second. A refusal is known at once, since its source holds back
+// what was refused.
+func TestKeeperSpacesLogins(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want time.Duration // of four calls in turn
+	}{{"away", keys.ErrKMSUnavailable, 4 * unknownSpacing}, {"refused", ErrLogin, 0}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := new(counted)
+				k := newKeeper(c, nil, time.Now, func() float64 { return -0.5 }, quiet()) // no pause between tries
+				defer k.close()
+				must(t, k.start(t.Context()))
+				c.fail.Store(&tt.err)
+				time.Sleep(time.Minute)
+				wantError(t, k.replace(t.Context(), 1, unknown), tt.err)
+				began := time.Now()
+				for range 4 {
+					wantError(t, k.replace(t.Context(), 1, unknown), tt.err)
+				}
+				if took := time.Since(began); took != tt.want {
+					t.Errorf("%v, want %v", took, tt.want)
+				}
+			})
+		})
 	}
 }

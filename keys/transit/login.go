@@ -18,13 +18,14 @@ import (
 
 const maxSecretFile = 8 << 10 // bytes
 
-// asker makes one try of a small request outside the breaker, in and out being JSON, nil for none. Errors: ErrLogin
-// when Vault answers and refuses, keys.ErrKMSUnavailable.
+// asker makes one try of a small request outside the breaker, in and out being JSON, nil for none. Errors: ErrLogin, as
+// a refusal, when Vault answers and refuses; keys.ErrKMSUnavailable.
 type asker func(ctx context.Context, token secret.Text, method, path string, in, out any) error
 
 // source is a way to get a token.
 type source interface {
-	// fetch gets a token and how long it lives. Errors: ErrLogin, keys.ErrKMSUnavailable.
+	// fetch gets a token and how long it lives. What it presents it reads anew, but what Vault has just refused it does
+	// not present again. Errors: ErrLogin, keys.ErrKMSUnavailable.
 	fetch(ctx context.Context) (token, error)
 }
 
@@ -39,21 +40,21 @@ type token struct {
 	due, ends  time.Time     // when the keeper renews it, and when Vault forgets it; zero for a token without end
 }
 
-func newSource(l Login, ask asker, log *slog.Logger) source {
+func newSource(l Login, ask asker, now func() time.Time, log *slog.Logger) source {
 	file := func(path string, shared bool) *secretFile { return &secretFile{path: path, shared: shared, log: log} }
 	switch l.Method {
 	case MethodAppRole:
-		a := &appRole{ask: ask, mount: l.Mount, role: l.RoleID, secret: file(l.SecretIDFile, false)}
+		a := &appRole{ask: ask, mount: l.Mount, role: l.RoleID, secret: file(l.SecretIDFile, false), refused: ofAppRole(now)}
 		if l.RoleIDFile != "" {
 			a.roleFile = file(l.RoleIDFile, true)
 		}
 		return a
 	case MethodKubernetes:
-		return &kubernetes{ask: ask, mount: l.Mount, role: l.Role, jwt: file(l.JWTFile, true)}
+		return &kubernetes{ask: ask, mount: l.Mount, role: l.Role, jwt: file(l.JWTFile, true), refused: ofKubernetes(now)}
 	case MethodTokenFile:
-		return &sink{ask: ask, file: file(l.TokenFile, false)}
+		return &sink{ask: ask, file: file(l.TokenFile, false), refused: ofToken(now, "token")}
 	default:
-		return &given{ask: ask, text: l.Token}
+		return &given{ask: ask, text: l.Token, refused: ofToken(now, "")}
 	}
 }
 
@@ -64,30 +65,33 @@ type appRole struct {
 	role     string
 	roleFile *secretFile // nil: role
 	secret   *secretFile
+	refused  refusals
 }
 
 func (a *appRole) fetch(ctx context.Context) (token, error) {
-	role := a.role
+	role := secret.NewText(a.role)
 	if a.roleFile != nil {
-		text, err := a.roleFile.read()
-		if err != nil {
+		var err error
+		if role, err = a.roleFile.read(); err != nil {
 			return token{}, err
 		}
-		role = text.Reveal()
 	}
 	id, err := a.secret.read()
 	if err != nil {
 		return token{}, err
 	}
-	return login(ctx, a.ask, a.mount, map[string]string{"role_id": role, "secret_id": id.Reveal()})
+	return a.refused.present(func() (token, error) {
+		return login(ctx, a.ask, a.mount, credential{map[string]string{"role_id": role.Reveal(), "secret_id": id.Reveal()}, id})
+	}, role, id)
 }
 
 // kubernetes logs in with the JWT of the pod's service account.
 type kubernetes struct {
-	ask   asker
-	mount string
-	role  string
-	jwt   *secretFile
+	ask     asker
+	mount   string
+	role    string
+	jwt     *secretFile
+	refused refusals
 }
 
 func (k *kubernetes) fetch(ctx context.Context) (token, error) {
@@ -95,11 +99,22 @@ func (k *kubernetes) fetch(ctx context.Context) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	return login(ctx, k.ask, k.mount, map[string]string{"role": k.role, "jwt": jwt.Reveal()})
+	return k.refused.present(func() (token, error) {
+		return login(ctx, k.ask, k.mount, credential{map[string]string{"role": k.role, "jwt": jwt.Reveal()}, jwt})
+	}, jwt)
 }
 
+// credential is what a login puts, and what of it no error may quote.
+type credential struct {
+	fields map[string]string
+	secret secret.Text
+}
+
+// MarshalJSON writes the fields.
+func (c credential) MarshalJSON() ([]byte, error) { return json.Marshal(c.fields) }
+
 // login puts to auth/<mount>/login.
-func login(ctx context.Context, ask asker, mount string, in map[string]string) (token, error) {
+func login(ctx context.Context, ask asker, mount string, in credential) (token, error) {
 	var out struct {
 		Auth struct {
 			Token     string `json:"client_token"`
@@ -123,16 +138,20 @@ func login(ctx context.Context, ask asker, mount string, in map[string]string) (
 
 // given is a token that nobody replaces.
 type given struct {
-	ask  asker
-	text secret.Text
+	ask     asker
+	text    secret.Text
+	refused refusals
 }
 
-func (g *given) fetch(ctx context.Context) (token, error) { return lookUp(ctx, g.ask, g.text) }
+func (g *given) fetch(ctx context.Context) (token, error) {
+	return g.refused.present(func() (token, error) { return lookUp(ctx, g.ask, g.text) }, g.text)
+}
 
 // sink reads the token that another program puts into a file and keeps fresh.
 type sink struct {
-	ask  asker
-	file *secretFile
+	ask     asker
+	file    *secretFile
+	refused refusals
 }
 
 func (s *sink) fetch(ctx context.Context) (token, error) {
@@ -140,7 +159,7 @@ func (s *sink) fetch(ctx context.Context) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	return lookUp(ctx, s.ask, text)
+	return s.refused.present(func() (token, error) { return lookUp(ctx, s.ask, text) }, text)
 }
 
 // lookUp asks how long a token lives.
@@ -163,6 +182,9 @@ func seconds(n int64) time.Duration { return time.Duration(min(n, 100*365*24*360
 // ask is the asker of t.
 func (t *Transit) ask(ctx context.Context, token secret.Text, method, path string, in, out any) error {
 	r := request{method: method, path: path}
+	if c, ok := in.(credential); ok {
+		r.hidden = c.secret
+	}
 	if in != nil {
 		body, err := encodeJSON(&t.requests, in)
 		if err != nil {
@@ -176,10 +198,10 @@ func (t *Transit) ask(ctx context.Context, token secret.Text, method, path strin
 		if ctx.Err() != nil {
 			return ended(ctx)
 		}
-		return fmt.Errorf("%w: %s %s: %s", keys.ErrKMSUnavailable, method, path, judge(ctx, nil, err).reason)
+		return fmt.Errorf("%w: %s %s: %s", keys.ErrKMSUnavailable, method, path, judge(ctx, nil, err, false).reason)
 	}
 	defer a.release()
-	v := judge(ctx, a, nil)
+	v := judge(ctx, a, nil, false)
 	switch {
 	case a.status >= 200 && a.status < 300:
 		if out == nil {
@@ -190,7 +212,7 @@ func (t *Transit) ask(ctx context.Context, token secret.Text, method, path strin
 		}
 		return nil
 	case v.vault == answered:
-		return fmt.Errorf("%w: %s %s: %s", ErrLogin, method, path, v.reason)
+		return &refusal{a.status, fmt.Sprintf("%v: %s %s: %s", ErrLogin, method, path, v.reason)}
 	default:
 		return fmt.Errorf("%w: %s %s: %s", keys.ErrKMSUnavailable, method, path, v.reason)
 	}

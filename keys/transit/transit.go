@@ -11,7 +11,8 @@
 //
 // Below them every request takes one way, call.go: a circuit breaker, because a Vault that is away is asked by one
 // caller at a time and fails all others at once; a few tries, only where a second one does no harm; and one fresh
-// login when the token is refused. Tokens are renewed, and replaced before they end, by one goroutine (keeper.go).
+// login when the token is refused. Tokens are renewed, and replaced before they end, by one goroutine (keeper.go);
+// a credential that Vault refused is not shown to it again and again (refusal.go).
 //
 // Facts about Vault are taken from the source of version 1.21.
 package transit
@@ -51,6 +52,7 @@ type Transit struct {
 	mount    string
 	instance keys.InstanceID
 	log      *slog.Logger
+	now      func() time.Time
 	jitter   func() float64 // 0 to 1
 	breaker  *breaker
 	keeper   *keeper
@@ -77,14 +79,15 @@ func Open(ctx context.Context, c Config) (*Transit, error) {
 		return nil, err
 	}
 	t := &Transit{
-		client: client, timeout: c.Timeout, mount: c.Mount, instance: c.Instance, log: c.Logger, jitter: rand.Float64,
+		client: client, timeout: c.Timeout, mount: c.Mount, instance: c.Instance, log: c.Logger,
+		now: c.Now, jitter: rand.Float64,
 		idle: transport.CloseIdleConnections,
 	}
 	if plainBeyondLoopback(c.Address) {
 		t.log.Warn("VAULT IS ASKED WITHOUT TLS: whoever listens on the way reads tokens and keys. Use https.", "address", c.Address)
 	}
 	t.breaker = &breaker{now: c.Now, jitter: t.jitter, log: c.Logger}
-	t.keeper = newKeeper(newSource(c.Login, t.ask, c.Logger), t.ask, c.Now, t.jitter, c.Logger)
+	t.keeper = newKeeper(newSource(c.Login, t.ask, c.Now, c.Logger), t.ask, c.Now, t.jitter, c.Logger)
 	if err := t.keeper.start(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
