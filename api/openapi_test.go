@@ -33,6 +33,9 @@ func description(t *testing.T, h *house) *openapi3.T {
 	return doc
 }
 
+// subjectU1 is the subject id as a word: ids of jobs and requests may hold its letters.
+var subjectU1 = regexp.MustCompile(`\bu1\b`)
+
 var colon = regexp.MustCompile(`:([a-z]+)`)
 
 func documented(template string) string { return colon.ReplaceAllString(template, "{$1}") }
@@ -295,7 +298,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(h.log.String(), "13800138000") || strings.Contains(h.log.String(), phone) || strings.Contains(h.log.String(), "u1") {
+	if strings.Contains(h.log.String(), "13800138000") || strings.Contains(h.log.String(), phone) || subjectU1.MatchString(h.log.String()) {
 		t.Error("the log holds a value, a token or a subject id")
 	}
 }

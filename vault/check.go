@@ -131,33 +131,47 @@ func (v *Vault) addCheck(ctx context.Context) error {
 	return err
 }
 
-// tryPeople opens the keys of a few people and refuses the dek key when it opens none of them.
+// tryPeople opens the keys of a few people and refuses the dek key when it opens none of them. A damaged row says nothing
+// about the key.
 func (v *Vault) tryPeople(ctx context.Context) error {
 	const few = 16
-	var subjects []*subject
+	var refs []keys.DEKRef
 	err := v.store.View(ctx, func(tx store.ReadTx) error {
-		sids, err := scanSIDs(tx, nil, few)
-		if err == nil {
-			subjects, err = v.load(tx, sids, nil)
+		refs = nil
+		err := scanKeyRows(tx, nil, func(sid keys.SID, value []byte) error {
+			row, err := v.keys.OpenKeyRow(sid, value)
+			if damaged(err) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			row.SK.Wipe()
+			if refs = append(refs, keys.DEKRef{KID: row.KID, Wrapped: row.Wrapped}); len(refs) == few {
+				return errStop
+			}
+			return nil
+		})
+		if errors.Is(err, errStop) {
+			return nil
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	defer wipeKeys(subjects)
 	refused := 0
-	for _, failed := range v.unwrap(ctx, subjects) {
-		if failed == nil {
-			continue
+	var away error
+	for _, out := range v.deks.Unwrap(ctx, refs) {
+		out.Key.Wipe()
+		if errors.Is(out.Err, keys.ErrUnwrap) || errors.Is(out.Err, keys.ErrNoKey) {
+			refused++
+		} else if out.Err != nil {
+			away = startError(v.kms.Scheme(), out.Err)
 		}
-		if !errors.Is(failed, keys.ErrUnwrap) && !errors.Is(failed, keys.ErrNoKey) {
-			return startError(v.kms.Scheme(), failed.Unwrap())
-		}
-		refused++
 	}
-	if len(subjects) > 0 && refused == len(subjects) {
+	if len(refs) > 0 && refused == len(refs) {
 		return ErrWrongDEK
 	}
-	return nil
+	return away
 }

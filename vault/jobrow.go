@@ -36,6 +36,23 @@ func (r *jobRow) marshal() ([]byte, error) {
 	return append([]byte{1}, text...), err
 }
 
+// end makes the row a job's last.
+func (r *jobRow) end(state string, now time.Time, problem *Error) {
+	r.State, r.Updated, r.Finished, r.Problem = state, millis(now), millis(now), nil
+	if problem != nil {
+		r.Problem = &jobProblem{problem.Code, problem.Detail}
+	}
+}
+
+func (r *jobRow) put(tx store.Tx) error {
+	id, _ := parseJobID(r.ID) // ours, or parseJob compared it
+	text, err := r.marshal()
+	if err != nil {
+		return err
+	}
+	return tx.Put(store.Jobs, jobKey(id), text)
+}
+
 func parseJob(id jobID, row []byte) (r jobRow, err error) {
 	if len(row) < 2 || row[0] != 1 || json.Unmarshal(row[1:], &r, json.RejectUnknownMembers(true)) != nil || r.ID != id.String() {
 		return jobRow{}, fmt.Errorf("job row: %w", ErrCorrupt)
@@ -94,6 +111,15 @@ func scanJobs(tx store.ReadTx, before jobID, fn func(id jobID, row []byte) error
 		}
 		return fn(jobID(key[1:]), row)
 	})
+}
+
+// readJob returns a job's row.
+func readJob(tx store.ReadTx, id jobID) (jobRow, error) {
+	row, err := tx.Get(store.Jobs, jobKey(id))
+	if err != nil {
+		return jobRow{}, err
+	}
+	return parseJob(id, row)
 }
 
 // runningJobs returns the jobs that have not come to their end.

@@ -4,33 +4,64 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cloakroom-io/cloakroom/keys"
+	"github.com/cloakroom-io/cloakroom/policy"
 	"github.com/cloakroom-io/cloakroom/store"
 )
 
 // jobs are those that run in this process, by id.
 type jobs struct {
+	starting chan struct{} // holds one while a job begins
+
 	mu      sync.Mutex
 	running map[string]*work
 }
 
-func newJobs() *jobs { return &jobs{running: map[string]*work{}} }
+func newJobs() *jobs {
+	return &jobs{starting: make(chan struct{}, 1), running: map[string]*work{}}
+}
 
 // startWork works on a job until its end or the vault's; the next start then goes on with it.
 func (v *Vault) startWork(kind jobKind, id jobID, row jobRow) {
-	w := &work{v: v, id: id, row: row, base: row.Done, began: v.now()}
+	ctx, stop := context.WithCancel(v.background.ctx)
+	w := &work{v: v, kind: kind, id: id, stop: stop, ended: make(chan struct{}), row: row, base: row.Done, began: v.now()}
 	v.jobs.mu.Lock()
 	v.jobs.running[row.ID] = w
 	v.jobs.mu.Unlock()
-	v.background.start(func(ctx context.Context) {
-		w.run(ctx, kind)
+	v.background.start(func(context.Context) {
+		defer stop()
+		w.run(ctx)
 		v.jobs.mu.Lock()
 		delete(v.jobs.running, row.ID)
 		v.jobs.mu.Unlock()
+		close(w.ended)
 	})
+}
+
+// haltWork stops the work on a job and waits for its end. It returns the work when it can be taken up again: nil when
+// there was none, or the job came to its end before.
+func (v *Vault) haltWork(id string) *work {
+	v.jobs.mu.Lock()
+	w := v.jobs.running[id]
+	v.jobs.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	w.stop()
+	select {
+	case <-w.ended:
+	case <-v.background.ctx.Done(): // it may never have begun
+		return nil
+	}
+	if w.row.State != JobRunning {
+		return nil
+	}
+	return w
 }
 
 // resume takes up the jobs that were running when the last process ended.
@@ -69,8 +100,11 @@ func (j *jobs) asItIs(job Job) Job {
 
 // work is a job under way in this process.
 type work struct {
-	v  *Vault
-	id jobID
+	v     *Vault
+	kind  jobKind
+	id    jobID
+	stop  context.CancelFunc
+	ended chan struct{} // closed when nothing works on it any more
 
 	mu    sync.Mutex
 	row   jobRow
@@ -122,7 +156,7 @@ func (w *work) keep(tx store.Tx, done, total uint64) (written func(), err error)
 		return func() {}, nil
 	}
 	row.Updated, row.Done, row.Total = millis(now), done, max(done, total)
-	if err := w.put(tx, &row); err != nil {
+	if err := row.put(tx); err != nil {
 		return nil, err
 	}
 	return func() {
@@ -132,20 +166,20 @@ func (w *work) keep(tx store.Tx, done, total uint64) (written func(), err error)
 	}, nil
 }
 
-// end writes the row as the work's last. settled is to be called once the transaction has committed.
+// errEnded: another has ended the job that this is the work on.
+var errEnded = errors.New("the job was ended by another")
+
+// end writes the row as the work's last, and errEnded where there is no work left to end. settled is to be called once
+// the transaction has committed.
 func (w *work) end(tx store.Tx, state string, problem *Error) (settled func(), err error) {
+	if err := w.stillRuns(tx); err != nil {
+		return nil, err
+	}
 	w.mu.Lock()
 	row := w.row
 	w.mu.Unlock()
-	now := millis(w.v.now())
-	row.State, row.Updated, row.Finished, row.Problem = state, now, now, nil
-	if problem != nil {
-		row.Problem = &jobProblem{problem.Code, problem.Detail}
-	}
-	if state == JobDone {
-		row.Done = row.Total // people were erased meanwhile
-	}
-	if err := w.put(tx, &row); err != nil {
+	row.end(state, w.v.now(), problem)
+	if err := row.put(tx); err != nil {
 		return nil, err
 	}
 	return func() {
@@ -155,29 +189,55 @@ func (w *work) end(tx store.Tx, state string, problem *Error) (settled func(), e
 	}, nil
 }
 
-func (w *work) put(tx store.Tx, row *jobRow) error {
-	text, err := row.marshal()
-	if err != nil {
-		return err
+func (w *work) stillRuns(tx store.ReadTx) error {
+	row, err := readJob(tx, w.id)
+	if err == nil && row.State != JobRunning {
+		return errEnded
 	}
-	return tx.Put(store.Jobs, jobKey(w.id), text)
+	return err
+}
+
+// announce writes the entry of the job's end in the audit log, in the name of who began it.
+func (w *work) announce(ctx context.Context, problem *Error) error {
+	rec := w.v.record(Call{Principal: Principal{Service: w.row.Service}}, policy.Jobs)
+	rec.item(nil, w.kind.name, "", "end "+w.id.String(), problem)
+	_, err := rec.commit(ctx)
+	return err
 }
 
 // run works and, where the work fails for good, says so in the row.
-func (w *work) run(ctx context.Context, kind jobKind) {
-	err := kind.run(ctx, w)
+func (w *work) run(ctx context.Context) {
+	err := w.kind.run(ctx, w)
+	if err == nil {
+		w.v.log.Info("a job is done", "job", w.id.String(), "kind", w.kind.name)
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
 	var failure *Error
-	switch {
-	case err == nil:
-		w.v.log.Info("a job is done", "job", w.row.ID, "kind", kind.name)
-		return
-	case ctx.Err() != nil:
-		return
-	case !errors.As(err, &failure):
+	if !errors.As(err, &failure) {
 		failure = ErrInternal.because(err)
 	}
-	w.v.log.Error("a job failed", "job", w.row.ID, "kind", kind.name, "err", failure, "cause", failure.Unwrap())
-	err = w.persist(ctx, func() error {
+	err = w.persist(ctx, func() error { return w.v.store.View(ctx, w.stillRuns) })
+	if err == nil {
+		w.v.log.Error("a job failed", "job", w.id.String(), "kind", w.kind.name, "err", failure, "cause", failure.Unwrap())
+		err = w.fail(ctx, failure)
+	}
+	switch {
+	case err == nil, ctx.Err() != nil:
+	case errors.Is(err, errEnded):
+		w.v.log.Info("the work on a job stops, for another has ended it", "job", w.id.String(), "kind", w.kind.name)
+	default:
+		w.v.log.Error("that a job failed cannot be stored; the next start tries it again", "job", w.id.String(), "err", err)
+	}
+}
+
+func (w *work) fail(ctx context.Context, failure *Error) error {
+	if err := w.persist(ctx, func() error { return w.announce(ctx, failure) }); err != nil {
+		return err
+	}
+	return w.persist(ctx, func() error {
 		settled := func() {}
 		err := w.v.store.Update(ctx, func(tx store.Tx) (err error) {
 			settled, err = w.end(tx, JobFailed, failure)
@@ -188,9 +248,6 @@ func (w *work) run(ctx context.Context, kind jobKind) {
 		}
 		return err
 	})
-	if err != nil && ctx.Err() == nil {
-		w.v.log.Error("that a job failed cannot be stored; the next start tries it again", "job", w.row.ID, "err", err)
-	}
 }
 
 // How long the work waits before it asks a part again that did not answer.
@@ -248,17 +305,24 @@ func waitsFor(err error) *Error {
 		return ErrKeyService.saying("waiting for " + away.service + ": " + bounded(away.err.Error()))
 	case errors.Is(err, keys.ErrKMSUnavailable):
 		return ErrKeyService.saying("waiting for the key service: " + bounded(err.Error()))
+	case errors.Is(err, ErrAuditUnavailable):
+		return ErrAuditUnavailable.saying("waiting for the audit log")
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrUnavailable):
 		return ErrStoreUnavailable.saying("waiting for the store")
 	}
 	return nil
 }
 
-// bounded cuts a text of another part to what a person wants to read.
+// bounded cuts a text of another part to what a person wants to read and a row can hold.
 func bounded(text string) string {
 	const limit = 600
-	if len(text) > limit {
-		return text[:limit] + " …"
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) <= limit {
+		return text
 	}
-	return text
+	end := limit
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + " …"
 }

@@ -63,30 +63,40 @@ func TestNobodyQueuesBehindTheKeyService(t *testing.T) {
 	app := vaulttest.Call("app", "service")
 	for _, c := range []struct {
 		name  string
-		write func(v *vaulttest.Installation, id string) error
+		write func(v *vaulttest.Installation, id string, once secret.Text) error
 	}{
-		{"put", func(v *vaulttest.Installation, id string) error {
+		{"put", func(v *vaulttest.Installation, id string, _ secret.Text) error {
 			_, err := v.Put(bg, app, vault.PutRequest{Subject: id, Fields: vaulttest.Fields("name", "张三")})
 			return err
 		}},
-		{"put of somebody new", func(v *vaulttest.Installation, id string) error {
+		{"put of somebody new", func(v *vaulttest.Installation, id string, _ secret.Text) error {
 			_, err := v.Put(bg, app, vault.PutRequest{Subject: id, Recreate: true, Fields: vaulttest.Fields("name", "张三")})
 			return err
 		}},
-		{"patch", func(v *vaulttest.Installation, id string) error {
+		{"patch", func(v *vaulttest.Installation, id string, _ secret.Text) error {
 			_, err := v.Patch(bg, app, vault.PutRequest{Subject: id, Fields: vaulttest.Fields("name", "张三")})
 			return err
 		}},
-		{"tokenize", func(v *vaulttest.Installation, id string) error {
+		{"tokenize", func(v *vaulttest.Installation, id string, _ secret.Text) error {
 			out, err := v.Tokenize(bg, app, []vault.TokenizeItem{{Subject: id, Field: "name", Value: secret.NewText("张三")}})
 			if err == nil && out[0].Err != nil {
 				err = out[0].Err
 			}
 			return err
 		}},
-		{"single use", func(v *vaulttest.Installation, id string) error {
+		{"get", func(v *vaulttest.Installation, id string, _ secret.Text) error {
 			_, err := v.Get(bg, app, vault.GetRequest{Subject: id})
 			return err
+		}},
+		{"single use", func(v *vaulttest.Installation, _ string, once secret.Text) error {
+			got, err := reveal(t, v, once)
+			if err == nil && got != "13800138000" {
+				t.Errorf("a token that opens once answers %q", got)
+			}
+			if err != nil {
+				return err
+			}
+			return nil
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,6 +107,7 @@ func TestNobodyQueuesBehindTheKeyService(t *testing.T) {
 			slow := "u1"
 			quick := neighbour(v, slow)
 			old := put(t, v, slow, "phone", "13800138000", "text", "text")
+			once := mint(t, v, vault.TokenizeItem{Subject: slow, Field: "phone", Value: secret.NewText("13800138000"), SingleUse: true})
 			if c.name == "put of somebody new" {
 				erase(t, v, slow)
 			}
@@ -104,7 +115,7 @@ func TestNobodyQueuesBehindTheKeyService(t *testing.T) {
 			token := put(t, v, quick, "phone", "13900139000")["phone"]
 			kms.stuck.Store(true)
 			wrote := make(chan error, 1)
-			go func() { wrote <- c.write(v, slow) }()
+			go func() { wrote <- c.write(v, slow, once) }()
 			<-kms.waiting
 			put(t, v, quick, "name", "李四")
 			if got, err := reveal(t, v, token); err != nil || got != "13900139000" {
@@ -130,6 +141,47 @@ func TestNobodyQueuesBehindTheKeyService(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestNobodyQueuesBehindASecondTry: a change that another process undoes gives its turn back before it fetches the key
+// that it needs now.
+func TestNobodyQueuesBehindASecondTry(t *testing.T) {
+	t.Parallel()
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	kms := newStuckKMS(in.Keyring)
+	before := &beforeUpdate{Store: in.Store}
+	v := another(t, in, func(c *vault.Config) { c.Store, c.KMS = before, keys.NewServices(kms) })
+	quick := neighbour(in, "u1")
+	put(t, v, "u1", "phone", "13800138000")
+	put(t, v, quick, "phone", "13900139000")
+	before.do = func() { // the turn is held here; another process makes the subject anew, with another key
+		erase(t, in, "u1")
+		if _, err := in.Put(bg, vaulttest.Call("app", ""), vault.PutRequest{Subject: "u1", Recreate: true, Fields: vaulttest.Fields("phone", "13800138000")}); err != nil {
+			t.Error(err)
+		}
+		kms.stuck.Store(true)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := v.Put(bg, vaulttest.Call("app", ""), vault.PutRequest{Subject: "u1", Fields: vaulttest.Fields("name", "张三")})
+		wrote <- err
+	}()
+	<-kms.waiting
+	ctx, cancel := context.WithTimeout(bg, time.Minute) // only so that a turn that is held is not waited for until the tests' own end
+	defer cancel()
+	if _, err := v.Put(ctx, vaulttest.Call("app", ""), vault.PutRequest{Subject: quick, Fields: vaulttest.Fields("name", "李四")}); err != nil {
+		t.Errorf("the neighbour: %v", err)
+	}
+	select {
+	case <-wrote:
+		t.Error("the write did not wait for the key service: the test shows nothing")
+	default:
+	}
+	kms.stuck.Store(false)
+	close(kms.letGo)
+	if err := <-wrote; err != nil {
+		t.Error(err)
 	}
 }
 

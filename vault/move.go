@@ -34,12 +34,6 @@ func (m *move) String() string {
 	return fmt.Sprintf("its keys are being moved from %s to %s (%s), and each has a part of them", keyServiceOf(m.from).name, keyServiceOf(m.to).name, m.job)
 }
 
-// wayBack says what to do when the key service moved to is lost.
-func (m *move) wayBack() string {
-	return fmt.Sprintf("if %s is lost for good, stop the server and go back: cloakroom keys move --from %s --to %s",
-		keyServiceOf(m.to).name, keyServiceOf(m.to).option, keyServiceOf(m.from).option)
-}
-
 // readMove returns nil when no keys are being moved.
 func readMove(tx store.ReadTx) (*move, error) {
 	row, err := tx.Get(store.Meta, rowMove)

@@ -1,13 +1,17 @@
 package vault_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/cloakroom-io/cloakroom/audit"
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/store"
@@ -15,7 +19,8 @@ import (
 	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
 
-// TestMoveMeetsRefusedKeys: keys that will not open end the job, are counted, and nothing is lost by trying.
+// TestMoveMeetsRefusedKeys: keys that will not open end the job, are counted and named as the audit log names them, and
+// nothing is lost by trying.
 func TestMoveMeetsRefusedKeys(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -28,13 +33,27 @@ func TestMoveMeetsRefusedKeys(t *testing.T) {
 		}
 		return nil
 	}}
-	opt := vaulttest.Options{Other: vaulttest.OtherKeyring, KMS: func(k keys.KMS) keys.KMS { from.KMS = k; return from }}
+	var logged bytes.Buffer
+	opt := vaulttest.Options{
+		Other: vaulttest.OtherKeyring, KMS: func(k keys.KMS) keys.KMS { from.KMS = k; return from },
+		Logger: slog.New(slog.NewTextHandler(&logged, nil)),
+	}
 	in := vaulttest.Open(t, dir, opt)
-	tokens := somePeople(t, in, 20)
-	refusing.Store(3)
+	tokens := somePeople(t, in, 24)
+	refusing.Store(22)
 	j := awaitJob(t, in, startJob(t, in, toVault()), ended)
-	if j.State != vault.JobFailed || j.Err == nil || j.Err.Code != "key_unavailable" || !strings.Contains(j.Err.Detail, " 3 people") {
+	if j.State != vault.JobFailed || j.Err == nil || j.Err.Code != "key_unavailable" || !strings.Contains(j.Err.Detail, " 22 people") || !strings.Contains(j.Err.Detail, "first 20 of them") {
 		t.Fatalf("the job ended %+v (%v)", j, j.Err)
+	}
+	named := 0
+	for i := range tokens {
+		sid := vault.HierarchyOf(in.Unlocked).SID(fmt.Sprintf("u%d", i))
+		if strings.Contains(logged.String(), audit.Digest(vault.HierarchyOf(in.Unlocked).AuditDigest("subject", sid[:])).String()) {
+			named++
+		}
+	}
+	if named != 20 {
+		t.Errorf("the log names %d people", named)
 	}
 	if withoutScheme(t, in, "local") || withoutScheme(t, in, "vault") {
 		t.Error("some keys should have moved and some not")
@@ -72,7 +91,26 @@ func TestMoveMeetsRefusedKeys(t *testing.T) {
 	everybody(t, in, tokens)
 }
 
-// TestMoveMeetsDamagedRows: a row that does not authenticate is counted too and does not stop the others.
+// TestMoveLooksAgainAtTheRefused: who was erased while a key service refused their key does not fail the move.
+func TestMoveLooksAgainAtTheRefused(t *testing.T) {
+	t.Parallel()
+	from := new(bentKMS)
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: vaulttest.OtherKeyring, KMS: func(k keys.KMS) keys.KMS { from.KMS = k; return from }})
+	tokens := somePeople(t, in, 4)
+	from.unwrap = func(_ keys.KeyName, items []keys.UnwrapItem, out []keys.Outcome) error {
+		if len(items) == 4 {
+			erase(t, in, "u3")
+			for i := range out {
+				out[i] = keys.Outcome{Err: keys.ErrUnwrap}
+			}
+		}
+		return nil
+	}
+	move(t, in, toVault())
+	everybody(t, in, tokens[:3])
+}
+
+// TestMoveMeetsDamagedRows: a row that does not authenticate has no key to move. It is left and told, and stops nobody.
 func TestMoveMeetsDamagedRows(t *testing.T) {
 	t.Parallel()
 	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: vaulttest.OtherKeyring})
@@ -82,11 +120,21 @@ func TestMoveMeetsDamagedRows(t *testing.T) {
 	bad[40] ^= 1
 	write(t, in.Store, row{r.ks, r.key, bad})
 	j := awaitJob(t, in, startJob(t, in, toVault()), ended)
-	if j.State != vault.JobFailed || j.Err.Code != "data_corrupt" || !strings.HasPrefix(j.Err.Detail, "1 key rows") || j.Done != 4 {
+	if j.State != vault.JobDone || j.Err == nil || j.Err.Code != "data_corrupt" || !strings.Contains(j.Err.Detail, "left as they are: 1;") || j.Done != 4 || j.Total != 5 {
 		t.Fatalf("the job ended %+v (%v)", j, j.Err)
 	}
-	write(t, in.Store, r)
+	if s, err := in.KeyStatus(bg, operator); err != nil || s.Move != nil {
+		t.Errorf("the status says %+v (%v)", s.Move, err)
+	}
+	if now := dump(t, in.Store, store.Subjects)[0]; !bytes.Equal(now.value, bad) {
+		t.Error("the damaged row was written to")
+	}
+	write(t, in.Store, r) // from a backup
+	move(t, in, toKeyring())
 	move(t, in, toVault())
+	if !withoutScheme(t, in, "local") {
+		t.Error("the row that was brought back did not move")
+	}
 }
 
 // TestMoveWaits: a key service that goes away in the middle is waited for, and the job says so.
@@ -177,26 +225,60 @@ func TestMoveMeetsChanges(t *testing.T) {
 	}
 }
 
-// TestMoveTrustsNoWrap: a key service that gives back other keys than it was given gets none.
+// TestMoveTrustsNoWrap: a key service that gives back other keys than it was given, or none, gets none.
 func TestMoveTrustsNoWrap(t *testing.T) {
 	t.Parallel()
-	to := &bentKMS{unwrap: func(key keys.KeyName, items []keys.UnwrapItem, out []keys.Outcome) error {
-		if len(items) == 4 {
-			out[2].Plaintext.Reveal()[31] ^= 0x80
+	for _, c := range []struct {
+		name, says string
+		spoil      func(*keys.Outcome)
+	}{
+		{"another key", "gave back another key", func(o *keys.Outcome) { o.Plaintext.Reveal()[31] ^= 0x80 }},
+		{"refused", "refuses to open what it has just wrapped", func(o *keys.Outcome) { *o = keys.Outcome{Err: keys.ErrUnwrap} }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			to := &bentKMS{unwrap: func(key keys.KeyName, items []keys.UnwrapItem, out []keys.Outcome) error {
+				if len(items) == 4 {
+					c.spoil(&out[2])
+				}
+				return nil
+			}}
+			in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: to.other})
+			tokens := somePeople(t, in, 4)
+			before := dump(t, in.Store, store.Subjects)
+			j := awaitJob(t, in, startJob(t, in, toVault()), ended)
+			if j.State != vault.JobFailed || j.Err.Code != "key_unavailable" || !strings.Contains(j.Err.Detail, c.says) || strings.Contains(j.Err.Detail, "root") {
+				t.Fatalf("the job ended %+v (%v)", j, j.Err)
+			}
+			if !sameRows(before, dump(t, in.Store, store.Subjects)) {
+				t.Error("keys that were not seen to open took the place of those that do")
+			}
+			everybody(t, in, tokens)
+		})
+	}
+}
+
+// TestMoveStopsAtARefusedRoot: a root that its key service no longer opens stays where it is, when all others have moved.
+func TestMoveStopsAtARefusedRoot(t *testing.T) {
+	t.Parallel()
+	var refuses atomic.Bool
+	from := &bentKMS{unwrap: func(key keys.KeyName, _ []keys.UnwrapItem, out []keys.Outcome) error {
+		if key == keys.RootKey && refuses.Load() {
+			out[0] = keys.Outcome{Err: keys.ErrUnwrap}
 		}
 		return nil
 	}}
-	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: to.other})
-	tokens := somePeople(t, in, 4)
-	before := dump(t, in.Store, store.Subjects)
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: vaulttest.OtherKeyring, KMS: func(k keys.KMS) keys.KMS { from.KMS = k; return from }})
+	somePeople(t, in, 3)
+	refuses.Store(true)
+	before := dump(t, in.Store, store.Keys)
 	j := awaitJob(t, in, startJob(t, in, toVault()), ended)
-	if j.State != vault.JobFailed || j.Err.Code != "key_unavailable" || !strings.Contains(j.Err.Detail, "another key") {
+	if j.State != vault.JobFailed || j.Err.Code != "key_unavailable" || !strings.Contains(j.Err.Detail, "root key; everything else has moved") || j.Done != 3 {
 		t.Fatalf("the job ended %+v (%v)", j, j.Err)
 	}
-	if !sameRows(before, dump(t, in.Store, store.Subjects)) {
-		t.Error("keys that were not seen to open took the place of those that do")
+	if !sameRows(before, dump(t, in.Store, store.Keys)) {
+		t.Error("the root row is not what it was")
 	}
-	everybody(t, in, tokens)
 }
 
 // TestMoveEndsWithARootThatOpens: a key service that gives back another root at the end does not get it.

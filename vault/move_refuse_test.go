@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/vault"
@@ -98,6 +99,8 @@ func TestMoveRefused(t *testing.T) {
 		{"from where they are not", toKeyring(), bentKMS{}, vault.ErrConflict, "not at HashiCorp Vault but at the keyring file"},
 		{"target away", toVault(), bentKMS{create: func(keys.KeyName) error { return fmt.Errorf("%w: sealed", keys.ErrKMSUnavailable) }}, vault.ErrKeyService, "sealed"},
 		{"target makes no keys", toVault(), bentKMS{create: func(keys.KeyName) error { return errors.New("ask an operator") }}, vault.ErrConflict, "ask an operator"},
+		{"target says much", toVault(), bentKMS{create: func(keys.KeyName) error { return errors.New("x" + strings.Repeat("问", 500)) }}, vault.ErrConflict, "问问 …"},
+		{"target says what is no text", toVault(), bentKMS{create: func(keys.KeyName) error { return errors.New("no\xff") }}, vault.ErrConflict, "no?"},
 		{"target not safe", toVault(), bentKMS{settings: func() ([]string, error) { return nil, fmt.Errorf("%w: dek is exportable", keys.ErrSettings) }}, vault.ErrConflict, "exportable"},
 		{"target wraps no data keys", toVault(), bentKMS{wrap: func(key keys.KeyName) error {
 			if key == keys.DEKKey {
@@ -116,6 +119,9 @@ func TestMoveRefused(t *testing.T) {
 			wantCode(t, err, c.want)
 			if !strings.Contains(vault.AsError(err).Detail, c.says) {
 				t.Errorf("says %q and not %q", vault.AsError(err).Detail, c.says)
+			}
+			if !utf8.ValidString(vault.AsError(err).Detail) {
+				t.Errorf("says %q", vault.AsError(err).Detail)
 			}
 			if !sameRows(before, dump(t, in.Store)) || in.KMS.Scheme() != "local" {
 				t.Errorf("something changed; new keys are of %s", in.KMS.Scheme())

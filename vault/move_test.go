@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -129,4 +130,33 @@ func everybody(t testing.TB, in *vaulttest.Installation, tokens []secret.Text) {
 			t.Errorf("%d answers %v", i, out[i].Err)
 		}
 	}
+}
+
+// TestMoveForgetsOldWraps: what was read while it moved is not kept under its old wrap.
+func TestMoveForgetsOldWraps(t *testing.T) {
+	t.Parallel()
+	from := new(bentKMS)
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{Other: vaulttest.OtherKeyring, KMS: func(k keys.KMS) keys.KMS { from.KMS = k; return from }})
+	tokens := somePeople(t, in, 4)
+	var once sync.Once
+	from.unwrap = func(_ keys.KeyName, items []keys.UnwrapItem, _ []keys.Outcome) error {
+		if len(items) == 4 {
+			once.Do(func() {
+				for i := range 2 {
+					if got, err := reveal(t, in, tokens[i]); err != nil || got != phoneOf(i) {
+						t.Errorf("%d answers %v", i, err)
+					}
+				}
+				if s, err := in.KeyStatus(bg, operator); err != nil || s.CachedKeys != 2 {
+					t.Errorf("%d keys are kept, %v: the test shows nothing", s.CachedKeys, err)
+				}
+			})
+		}
+		return nil
+	}
+	move(t, in, toVault())
+	if s, err := in.KeyStatus(bg, operator); err != nil || s.CachedKeys != 0 {
+		t.Errorf("%d keys are kept under wraps that are gone (%v)", s.CachedKeys, err)
+	}
+	everybody(t, in, tokens)
 }

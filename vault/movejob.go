@@ -16,8 +16,16 @@ import (
 // more.
 //
 // It can be cut short anywhere and goes on at the next start. Where it fails, because a key service will not open some
-// key, both key services go on being needed, and the same job or the one in the other direction can be started.
+// key, both key services go on being needed, and the same job or the one in the other direction can be started. The one in
+// the other direction takes the place of one that runs: it may wait for a key service that is lost.
 const MoveKeys = "move-keys"
+
+// turnsRound tells whether a move goes back where another, that runs, comes from.
+func turnsRound(options, running map[string]string) bool {
+	return options["from"] == running["to"] && options["to"] == running["from"]
+}
+
+func aboutMove(options map[string]string) string { return options["from"] + " to " + options["to"] }
 
 // prepareMove refuses a move that could not come to its end, before anything is changed.
 func (v *Vault) prepareMove(ctx context.Context, id jobID, options map[string]string) (func(store.Tx) error, error) {
@@ -131,7 +139,7 @@ func (v *Vault) runMove(ctx context.Context, w *work) error {
 		return jobError(err)
 	}
 	if m == nil || m.job != w.id {
-		return ErrInternal.because(errors.New("the store knows nothing of this move"))
+		return v.moveGone(ctx, w)
 	}
 	// From here on new keys are wrapped by the key service moved to; those made ahead are of the other one. Until then
 	// no new person can be stored (checkScheme), so nothing comes before it.
@@ -139,41 +147,66 @@ func (v *Vault) runMove(ctx context.Context, w *work) error {
 		return ErrConflict.saying("this server was not started with the settings of both key services").because(err)
 	}
 	v.deks.Purge()
-	if err := v.movePeople(ctx, w, m); err != nil {
+	remark, err := v.movePeople(ctx, w, m)
+	if err != nil {
 		return err
 	}
-	return v.moveRoot(ctx, w, m)
+	return v.moveRoot(ctx, w, m, remark)
 }
 
-// movePeople sweeps until one pass finds nobody whose key is elsewhere.
-func (v *Vault) movePeople(ctx context.Context, w *work, m *move) error {
+// moveGone says why the store knows nothing of a move whose job runs: AbandonMove ended it.
+func (v *Vault) moveGone(ctx context.Context, w *work) error {
+	var root keys.Root
+	err := w.persist(ctx, func() (err error) {
+		root, _, err = v.rootRow(ctx)
+		return err
+	})
+	if err != nil {
+		return jobError(err)
+	}
+	return ErrConflict.saying("the move was ended without its other key service; all keys are at " + keyServiceOf(root.Wrapped.Scheme()).name)
+}
+
+// stillMoves is asked by each transaction of a move, which another process may have turned round.
+func (w *work) stillMoves(tx store.ReadTx) error {
+	m, err := readMove(tx)
+	if err == nil && (m == nil || m.job != w.id) {
+		return errEnded
+	}
+	return err
+}
+
+// movePeople sweeps until one pass finds nobody whose key is elsewhere. It returns what it had to leave.
+func (v *Vault) movePeople(ctx context.Context, w *work, m *move) (remark *Error, err error) {
 	s := &sweep{v: v, w: w, to: m.to}
-	err := w.persist(ctx, func() error {
+	err = w.persist(ctx, func() error {
 		return v.store.View(ctx, func(tx store.ReadTx) (err error) {
 			s.total, err = countPeople(tx)
 			return err
 		})
 	})
 	if err != nil {
-		return jobError(err)
+		return nil, jobError(err)
 	}
 	for {
 		if err := s.pass(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		if s.moved > 0 || s.left > 0 {
 			continue
 		}
-		if s.refused+s.damaged == 0 {
-			return nil
+		if s.refused > 0 {
+			return nil, s.failure()
 		}
-		return s.failure()
+		all := max(s.total, s.done+s.damaged)
+		w.progress(all-s.damaged, all) // people were erased meanwhile
+		return s.remark(), nil
 	}
 }
 
 // moveRoot ends the move: the epoch root is wrapped by the key service moved to and opened again from the store, then
-// the other one is no longer needed.
-func (v *Vault) moveRoot(ctx context.Context, w *work, m *move) error {
+// the other one is no longer needed. remark stays with the job.
+func (v *Vault) moveRoot(ctx context.Context, w *work, m *move, remark *Error) error {
 	target, _ := v.kms.Of(m.to)
 	var before, after []byte
 	var er secret.Bytes
@@ -194,28 +227,30 @@ func (v *Vault) moveRoot(ctx context.Context, w *work, m *move) error {
 		if after, err = wrapRoot(ctx, target, v.keys.Instance(), root.Epoch, er); err != nil {
 			return awayOrRefused(keyServiceOf(m.to).name, err)
 		}
-		return v.exchangeRoot(ctx, before, after)
+		return v.exchangeRoot(ctx, w, before, after)
 	})
+	if errors.Is(err, keys.ErrUnwrap) {
+		return ErrKey.saying("a key service refuses to open the root key; everything else has moved, and both key services are still needed").because(err)
+	}
 	if err != nil {
 		return jobError(err)
 	}
 	err = w.persist(ctx, func() error { return v.rootOpens(ctx, target, m.to, er) })
 	if err != nil && ctx.Err() == nil {
-		back := w.persist(ctx, func() error { return v.exchangeRoot(ctx, after, before) })
+		back := w.persist(ctx, func() error { return v.exchangeRoot(ctx, w, after, before) })
 		return jobError(errors.Join(err, back))
 	}
 	if err != nil {
 		return err
 	}
+	if err := w.persist(ctx, func() error { return w.announce(ctx, nil) }); err != nil {
+		return jobError(err)
+	}
 	settled := func() {}
 	err = w.persist(ctx, func() error {
 		return v.store.Update(ctx, func(tx store.Tx) (err error) {
-			now, err := readMove(tx)
-			if err != nil {
+			if err := w.stillMoves(tx); err != nil {
 				return err
-			}
-			if now == nil || now.job != m.job {
-				return ErrInternal.because(errors.New("the move was ended by another process"))
 			}
 			if err := tx.Put(store.Meta, rowCheck, m.check.marshal()); err != nil {
 				return err
@@ -223,7 +258,7 @@ func (v *Vault) moveRoot(ctx context.Context, w *work, m *move) error {
 			if err := tx.Delete(store.Meta, rowMove); err != nil {
 				return err
 			}
-			settled, err = w.end(tx, JobDone, nil)
+			settled, err = w.end(tx, JobDone, remark)
 			return err
 		})
 	})
@@ -248,8 +283,11 @@ func (v *Vault) rootRow(ctx context.Context) (root keys.Root, row []byte, err er
 }
 
 // exchangeRoot puts one root row in the other's place.
-func (v *Vault) exchangeRoot(ctx context.Context, before, after []byte) error {
+func (v *Vault) exchangeRoot(ctx context.Context, w *work, before, after []byte) error {
 	return v.store.Update(ctx, func(tx store.Tx) error {
+		if err := w.stillMoves(tx); err != nil {
+			return err
+		}
 		now, err := tx.Get(store.Keys, keys.RootRowKey())
 		if err != nil {
 			return err
@@ -295,10 +333,12 @@ func jobError(err error) error {
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.Is(err, keys.ErrUnwrap):
-		return ErrKey.saying("a key service refuses to open the root key, so everything else has moved and both key services are still needed").because(err)
 	case errors.Is(err, errOtherKey):
 		return ErrKey.saying("a key service gave back another key than it was given; both key services are still needed").because(err)
+	case errors.Is(err, keys.ErrUnwrap):
+		return ErrKey.saying("a key service refuses to open what it has just wrapped; both key services are still needed").because(err)
+	case errors.Is(err, errEnded):
+		return err
 	}
 	return storeError(err)
 }

@@ -133,6 +133,112 @@ func TestStoreFromBeforeTheCheckRow(t *testing.T) {
 	}
 }
 
+// TestDamagedRowsSayNothingOfTheKey: a store without a check row starts beside rows that are damaged.
+func TestDamagedRowsSayNothingOfTheKey(t *testing.T) {
+	t.Parallel()
+	in := vaulttest.Open(t, t.TempDir(), vaulttest.Options{})
+	token := put(t, in, "u1", "phone", "13800138000")["phone"]
+	put(t, in, "u2", "phone", "13800138000")
+	put(t, in, "u3", "phone", "13800138000")
+	spoil := func(at int, id string, last byte) {
+		sid := vault.HierarchyOf(in.Unlocked).SID(id)
+		for _, r := range dump(t, in.Store, store.Subjects) {
+			if string(r.key) == string(sid[:])+string(last) {
+				r.value[at] ^= 1
+				write(t, in.Store, r)
+			}
+		}
+	}
+	spoil(40, "u2", 'k')
+	spoil(40, "u3", 's') // a body is none of the key service's business
+	write(t, in.Store, row{store.Meta, []byte("dek/check"), nil})
+	start := func(kms keys.KMS) error {
+		services := keys.NewServices(kms)
+		u, err := vault.Unlock(bg, in.Store, services)
+		if err != nil {
+			return err
+		}
+		defer u.Wipe()
+		v, err := join(in, func(c *vault.Config) { c.Unlocked, c.KMS = u, services })
+		if err != nil {
+			return err
+		}
+		defer v.Vault.Close()
+		if _, err := reveal(t, v, token); err != nil {
+			return err
+		}
+		return nil
+	}
+	refusing := &bentKMS{KMS: in.Keyring, unwrap: func(key keys.KeyName, _ []keys.UnwrapItem, out []keys.Outcome) error {
+		for i := range out {
+			if key == keys.DEKKey {
+				out[i] = keys.Outcome{Err: keys.ErrUnwrap}
+			}
+		}
+		return nil
+	}}
+	if err := start(refusing); !errors.Is(err, vault.ErrWrongDEK) {
+		t.Errorf("with another dek key: %v", err)
+	}
+	if err := start(in.Keyring); err != nil {
+		t.Errorf("with the right one: %v", err)
+	}
+	spoil(40, "u1", 'k')
+	spoil(40, "u3", 'k')
+	write(t, in.Store, row{store.Meta, []byte("dek/check"), nil})
+	if _, err := vault.Unlock(bg, in.Store, in.KMS); err != nil {
+		t.Errorf("with no row that opens: %v", err)
+	}
+	if err := start(in.Keyring); !errors.Is(err, vault.ErrCorrupt) { // the token's, not the start's
+		t.Errorf("with no row that opens: %v", err)
+	}
+}
+
+// TestLeaveUnsafeKeys: keys whose settings became unsafe for good are refused by a start and can still be left.
+func TestLeaveUnsafeKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in := vaulttest.Open(t, dir, vaulttest.Options{})
+	tokens := somePeople(t, in, 5)
+	shut(t, in)
+	broken := fmt.Errorf("%w: dek is exportable", keys.ErrSettings)
+	unsafe := func(leaving bool) vaulttest.Options {
+		return vaulttest.Options{Leaving: leaving, Other: vaulttest.OtherKeyring, KMS: func(k keys.KMS) keys.KMS {
+			return &bentKMS{KMS: k, settings: func() ([]string, error) { return []string{"too much"}, broken }}
+		}}
+	}
+	if _, err := vaulttest.Start(dir, unsafe(false)); !errors.Is(err, keys.ErrSettings) {
+		t.Fatalf("a start: %v", err)
+	}
+	for name, settings := range map[string]error{"missing": keys.ErrNoKey, "away": keys.ErrKMSUnavailable, "broken otherwise": errFull} {
+		opt := unsafe(true)
+		opt.KMS = func(k keys.KMS) keys.KMS {
+			return &bentKMS{KMS: k, settings: func() ([]string, error) { return nil, settings }}
+		}
+		if _, err := vaulttest.Start(dir, opt); !errors.Is(err, settings) {
+			t.Errorf("leaving, with a key service that is %s: %v", name, err)
+		}
+	}
+	in = vaulttest.Open(t, dir, unsafe(true))
+	if w := in.Unlocked.Warnings; len(w) != 2 || w[0] != "too much" || !strings.Contains(w[1], "exportable") {
+		t.Errorf("warnings: %q", w)
+	}
+	move(t, in, toVault())
+	if !withoutScheme(t, in, "local") {
+		t.Error("keys of the one left are in the store")
+	}
+	shut(t, in)
+	in = vaulttest.Open(t, dir, unsafe(false)) // nothing needs it any more
+	everybody(t, in, tokens)
+	shut(t, in)
+	in, err := only(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everybody(t, in, tokens)
+	shut(t, in)
+}
+
 // TestStartAfterAMove: the store tells which key service it needs now.
 func TestStartAfterAMove(t *testing.T) {
 	t.Parallel()
@@ -186,9 +292,22 @@ func TestStartDuringAMove(t *testing.T) {
 			t.Errorf("the dek key %s is another: %v", name, err)
 		}
 	}
-	for _, other := range []bool{false, true} {
-		if _, err := only(dir, other); !errors.Is(err, vault.ErrOtherService) || !strings.Contains(err.Error(), id) {
+	const wayOut = "cloakroom keys move --from transit --to local"
+	for _, other := range []bool{false, true} { // the root is at the keyring: without that there is no way out
+		if _, err := only(dir, other); !errors.Is(err, vault.ErrOtherService) || !strings.Contains(err.Error(), id) || strings.Contains(err.Error(), "lost for good") == other || !other && !strings.Contains(err.Error(), wayOut) {
 			t.Errorf("one key service alone: %v", err)
+		}
+	}
+	gone := &bentKMS{settings: func() ([]string, error) { return nil, fmt.Errorf("%w: gone", keys.ErrKMSUnavailable) }}
+	for name, c := range map[string]struct {
+		opt    vaulttest.Options
+		wayOut bool
+	}{
+		"moved to":   {vaulttest.Options{Other: gone.other}, true},
+		"moved from": {vaulttest.Options{Other: vaulttest.OtherKeyring, KMS: func(k keys.KMS) keys.KMS { a := &awayKMS{KMS: k}; a.away.Store(true); return a }}, false},
+	} {
+		if _, err := vaulttest.Start(dir, c.opt); !errors.Is(err, keys.ErrKMSUnavailable) || strings.Contains(err.Error(), "lost for good") != c.wayOut || c.wayOut && !strings.Contains(err.Error(), wayOut) {
+			t.Errorf("the key service %s does not answer: %v", name, err)
 		}
 	}
 	in = vaulttest.Open(t, dir, vaulttest.Options{Other: vaulttest.OtherKeyring})

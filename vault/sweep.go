@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/cloakroom-io/cloakroom/audit"
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/store"
 )
@@ -21,9 +21,10 @@ type sweep struct {
 
 	// of one pass
 	moved   uint64
-	left    uint64 // somebody else changed them meanwhile
-	refused uint64 // a key service will not open them
-	damaged uint64 // rows that do not open
+	left    uint64         // somebody else changed them meanwhile
+	refused uint64         // a key service will not open them
+	damaged uint64         // rows that do not open: there is no key in them to move
+	named   []audit.Digest // the first of refused
 }
 
 // One chunk is what one transaction changes, and how far one snapshot looks for it.
@@ -31,6 +32,7 @@ const (
 	chunkKeys = 250
 	chunkRows = 5000
 	keyTime   = 30 * time.Second // for one question to a key service
+	maxNamed  = 20
 )
 
 // stray is a data key that is wrapped elsewhere.
@@ -43,22 +45,22 @@ type stray struct {
 // pass looks at every person once.
 func (s *sweep) pass(ctx context.Context) error {
 	first := s.done == 0
-	s.moved, s.left, s.refused, s.damaged = 0, 0, 0, 0
+	s.moved, s.left, s.refused, s.damaged, s.named = 0, 0, 0, 0, nil
 	var from []byte
 	for {
 		var strays []stray
 		var next []byte
-		var there, damaged uint64
+		var there, broken uint64
 		err := s.w.persist(ctx, func() error {
 			return s.v.store.View(ctx, func(tx store.ReadTx) (err error) {
-				strays, next, there, damaged, err = s.find(tx, from)
+				strays, next, there, broken, err = s.find(tx, from)
 				return err
 			})
 		})
 		if err != nil {
 			return jobError(err)
 		}
-		s.damaged += damaged
+		s.damaged += broken
 		if first {
 			s.done += there
 		}
@@ -79,21 +81,17 @@ func (s *sweep) pass(ctx context.Context) error {
 }
 
 // find returns the next strays from a row on, and where to go on; nil at the end.
-func (s *sweep) find(tx store.ReadTx, from []byte) (strays []stray, next []byte, there, damaged uint64, err error) {
+func (s *sweep) find(tx store.ReadTx, from []byte) (strays []stray, next []byte, there, broken uint64, err error) {
 	rows := 0
-	err = tx.Scan(store.Subjects, from, nil, func(key, value []byte) error {
-		sid, ok := ofKeyRow(key)
-		if !ok {
-			return nil
-		}
+	err = scanKeyRows(tx, from, func(sid keys.SID, value []byte) error {
 		if rows == chunkRows || len(strays) == chunkKeys {
-			next = append([]byte(nil), key...)
+			next = keys.SubjectKeyRow(sid)
 			return errStop
 		}
 		rows++
 		row, err := s.v.keys.OpenKeyRow(sid, value)
-		if errors.Is(err, keys.ErrCorrupt) || errors.Is(err, keys.ErrGeneration) {
-			damaged++
+		if damaged(err) {
+			broken++
 			return nil
 		}
 		if err != nil {
@@ -110,26 +108,7 @@ func (s *sweep) find(tx store.ReadTx, from []byte) (strays []stray, next []byte,
 	if errors.Is(err, errStop) {
 		err = nil
 	}
-	return strays, next, there, damaged, err
-}
-
-// ofKeyRow tells a person's key row from the other rows of the keyspace.
-func ofKeyRow(key []byte) (sid keys.SID, ok bool) {
-	if len(key) != len(sid)+1 || key[len(sid)] != 'k' {
-		return sid, false
-	}
-	return keys.SID(key[:len(sid)]), true
-}
-
-// countPeople counts key rows.
-func countPeople(tx store.ReadTx) (n uint64, err error) {
-	err = tx.Scan(store.Subjects, nil, nil, func(key, _ []byte) error {
-		if _, ok := ofKeyRow(key); ok {
-			n++
-		}
-		return nil
-	})
-	return n, err
+	return strays, next, there, broken, err
 }
 
 var errOtherKey = errors.New("the key service gave back another key than it was given")
@@ -179,8 +158,11 @@ func (s *sweep) wrap(ctx context.Context, strays []stray) error {
 		return err
 	}
 	for j, o := range back {
-		if o.Err != nil || !o.Plaintext.Equal(fresh[j].Plaintext) || len(again[j].Wrapped) > keys.MaxWrapped || again[j].Wrapped.Scheme() != s.to {
-			return errors.Join(errOtherKey, o.Err)
+		if o.Err != nil {
+			return o.Err
+		}
+		if !o.Plaintext.Equal(fresh[j].Plaintext) || len(again[j].Wrapped) > keys.MaxWrapped || again[j].Wrapped.Scheme() != s.to {
+			return errOtherKey
 		}
 		strays[at[j]].wrapped = again[j].Wrapped
 	}
@@ -212,10 +194,15 @@ func wipeOutcomes(out []keys.Outcome) {
 // write puts the new wraps in their places. A row's data key must still be the one that was wrapped anew; what else of
 // the row has changed meanwhile stays as it is. Who was erased stays erased.
 func (s *sweep) write(ctx context.Context, strays []stray) error {
-	var moved, left, refused uint64
+	var left uint64
+	var moved []keys.DEKRef // as they were
+	var refused []keys.SID
 	written := func() {}
 	err := s.v.store.Update(ctx, func(tx store.Tx) (err error) {
-		moved, left, refused = 0, 0, 0
+		moved, left, refused = nil, 0, nil
+		if err := s.w.stillMoves(tx); err != nil {
+			return err
+		}
 		rows := make([][]byte, len(strays))
 		for i := range strays {
 			rows[i] = keys.SubjectKeyRow(strays[i].sid)
@@ -225,14 +212,15 @@ func (s *sweep) write(ctx context.Context, strays []stray) error {
 			return err
 		}
 		for i := range strays {
-			if strays[i].wrapped == "" {
-				refused++
-				continue
-			}
 			row, err := s.v.keys.OpenKeyRow(strays[i].sid, values[i])
 			if err != nil || row.KID != strays[i].ref.KID || row.Wrapped != strays[i].ref.Wrapped {
 				row.SK.Wipe()
 				left++
+				continue
+			}
+			if strays[i].wrapped == "" {
+				row.SK.Wipe()
+				refused = append(refused, strays[i].sid)
 				continue
 			}
 			row.Wrapped = strays[i].wrapped
@@ -241,16 +229,21 @@ func (s *sweep) write(ctx context.Context, strays []stray) error {
 			if err != nil {
 				return err
 			}
-			moved++
+			moved = append(moved, strays[i].ref)
 		}
-		written, err = s.w.keep(tx, s.done+moved, s.total)
+		written, err = s.w.keep(tx, s.done+uint64(len(moved)), s.total)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	written()
-	s.moved, s.left, s.refused, s.done = s.moved+moved, s.left+left, s.refused+refused, s.done+moved
+	s.v.deks.Forget(moved...) // who read them during the move had them kept under a name that nobody asks for again
+	s.moved, s.done, s.left = s.moved+uint64(len(moved)), s.done+uint64(len(moved)), s.left+left
+	s.refused += uint64(len(refused))
+	for _, sid := range refused[:min(len(refused), maxNamed-len(s.named))] {
+		s.named = append(s.named, s.v.subjectDigest(sid))
+	}
 	return nil
 }
 
@@ -265,18 +258,22 @@ func (s *sweep) put(tx store.Tx, sid keys.SID, row keys.KeyRow) error {
 	return tx.Put(store.Subjects, keys.SubjectKeyRow(sid), value)
 }
 
-// failure says how many could not be moved, and nobody's name.
+// failure says how many could not be moved, and nobody's name: the log has what stands for them in the audit log.
 func (s *sweep) failure() *Error {
-	var why []string
-	if s.refused > 0 {
-		why = append(why, fmt.Sprintf("the key service that wrapped them refuses to open the keys of %d people", s.refused))
+	named := make([]string, len(s.named))
+	for i, d := range s.named {
+		named[i] = d.String()
 	}
-	if s.damaged > 0 {
-		why = append(why, fmt.Sprintf("%d key rows do not authenticate", s.damaged))
+	s.v.log.Error("a key service refuses to open people's keys", "job", s.w.id.String(), "people", s.refused, "subjects", named)
+	return ErrKey.saying(fmt.Sprintf("the key service that wrapped them refuses to open the keys of %d people; all others have moved, and both key services are needed "+
+		"until a job of this kind gets through. The server's log names the first %d of them as the audit log does; erasing them needs no key", s.refused, len(named)))
+}
+
+// remark tells of damaged rows, which a move leaves as they are; nil when there are none.
+func (s *sweep) remark() *Error {
+	if s.damaged == 0 {
+		return nil
 	}
-	kind := ErrKey
-	if s.refused == 0 {
-		kind = ErrCorrupt
-	}
-	return kind.saying(strings.Join(why, ", and ") + "; all others have moved, and both key services are needed until a job of this kind gets through")
+	return ErrCorrupt.saying(fmt.Sprintf("key rows that are damaged and were left as they are: %d; no key service opens them. "+
+		"One that is brought back from a backup of before the move needs the key service moved from", s.damaged))
 }

@@ -131,10 +131,20 @@ func (s *sealed) refused(scheme string, wrong, err error) error {
 	} else {
 		err = startError(scheme, err)
 	}
-	if s.move != nil && s.move.to == scheme {
-		return fmt.Errorf("%w; %s", err, s.move.wayBack())
+	if hint := s.without(scheme); hint != "" {
+		return fmt.Errorf("%w%s", err, hint)
 	}
 	return err
+}
+
+// without says how a store gets over the loss of a key service that it needs for the sake of a move alone.
+func (s *sealed) without(scheme string) string {
+	home := s.root.Wrapped.Scheme()
+	if s.move == nil || scheme == home {
+		return ""
+	}
+	return fmt.Sprintf("; where %s is lost for good, and has nobody's key yet, end the move without it, with no server running: cloakroom keys move --from %s --to %s",
+		keyServiceOf(scheme).name, keyServiceOf(scheme).option, keyServiceOf(home).option)
 }
 
 // sealed is what a start reads: the hierarchy at rest and what tells which key service opens it.
@@ -198,7 +208,7 @@ func (s *sealed) choose(services *keys.Services) (primary string, err error) {
 	if m := s.move; m != nil {
 		for _, scheme := range []string{m.from, m.to} {
 			if !among(services, scheme) {
-				return "", fmt.Errorf("%w: %s; start with the settings of both. %s", ErrOtherService, m, m.wayBack())
+				return "", fmt.Errorf("%w: %s; start with the settings of both%s", ErrOtherService, m, s.without(scheme))
 			}
 		}
 		primary = m.to

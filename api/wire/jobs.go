@@ -25,7 +25,7 @@ type Job struct {
 	Total      uint64            `json:"total"`
 	Rate       float64           `json:"rate"`           // of Done, per second; 0 unless it runs
 	ETA        *float64          `json:"eta,omitzero"`   // seconds left; nil when that cannot be told
-	Error      *ItemError        `json:"error,omitzero"` // running: what it waits for; failed: why
+	Error      *ItemError        `json:"error,omitzero"` // running: what it waits for; failed: why; done: what it had to leave
 	Service    string            `json:"service"`        // who began it
 	CreatedAt  time.Time         `json:"created_at"`
 	UpdatedAt  time.Time         `json:"updated_at"`

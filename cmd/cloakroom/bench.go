@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,7 +47,8 @@ server beside it: it reads and answers the same JSON on the same HTTP stack, and
 turns in rounds, so that both meet the same machine. "ratio" is operations per second against the echo of the same size.
 
 With --addr a running server is measured, without an echo. It is then left with new subjects named bench-...: use a
-server that is there for trying. So is a Vault with two new keys, after --kms transit --vault-addr URL.`,
+server that is there for trying. So is a Vault with two new keys, after --kms transit --vault-addr URL. Settings of the
+key service count as flags alone, but for Vault's token, in CLOAKROOM_VAULT_TOKEN or VAULT_TOKEN.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if cfg.Conns < 1 || cfg.Conns > 4096 {
@@ -114,12 +116,12 @@ func (p *program) bench(ctx context.Context, cfg bench.Config, remote bool, kms 
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	data := filepath.Join(dir, "data")
-	server, err := p.spawn(ctx, dir, append([]string{"serve", "--data", data, "--addr", "127.0.0.1:0", "--log-level", "error"}, kms...)...)
+	server, err := p.spawn(ctx, dir, tokenFor(kms), append([]string{"serve", "--data", data, "--addr", "127.0.0.1:0", "--log-level", "error"}, kms...)...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	echo, err := p.spawn(ctx, dir, "bench-echo", "--log-level", "error")
+	echo, err := p.spawn(ctx, dir, "", "bench-echo", "--log-level", "error")
 	if err != nil {
 		return err
 	}
@@ -159,8 +161,20 @@ type child struct {
 	ended  chan error
 }
 
-// spawn starts this program with args and waits until it has written its address.
-func (p *program) spawn(ctx context.Context, dir string, args ...string) (*child, error) {
+// tokenFor names the variable of the one setting that is no flag, for a server whose flags are about Vault. To another
+// it would be a setting for a Vault that it does not have.
+func tokenFor(kms []string) string {
+	if slices.ContainsFunc(kms, func(f string) bool {
+		return f == "--kms="+settings.Transit || strings.HasPrefix(f, "--vault-")
+	}) {
+		return "CLOAKROOM_VAULT_TOKEN"
+	}
+	return ""
+}
+
+// spawn starts this program with args and waits until it has written its address. Of the settings in the environment,
+// which are meant for the user's own server, it gets the one named keep.
+func (p *program) spawn(ctx context.Context, dir, keep string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -175,9 +189,8 @@ func (p *program) spawn(ctx context.Context, dir string, args ...string) (*child
 	c.cmd.Stderr = stderr
 	c.cmd.Cancel = func() error { return c.cmd.Process.Signal(syscall.SIGTERM) }
 	c.cmd.WaitDelay = 20 * time.Second
-	// Settings of the surroundings are meant for the user's own server.
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "CLOAKROOM_") {
+		if name, _, _ := strings.Cut(v, "="); name == keep || !strings.HasPrefix(name, "CLOAKROOM_") {
 			c.cmd.Env = append(c.cmd.Env, v)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/cloakroom-io/cloakroom/api/wire"
 	"github.com/cloakroom-io/cloakroom/client"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/shell"
 )
 
 // connection is how a client command reaches a server: --addr, --data, --as and the environment.
@@ -105,7 +106,7 @@ func readKey(path string) (wire.Plain, error) {
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is no regular file", path)
 	case info.Mode().Perm()&0o077 != 0:
-		return "", fmt.Errorf("%s can be read by others (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), path)
+		return "", fmt.Errorf("%s can be read by others (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), shell.Quote(path))
 	case info.Size() > limit:
 		return "", fmt.Errorf("%s is too long for a key", path)
 	}

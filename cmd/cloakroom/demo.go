@@ -14,6 +14,7 @@ import (
 	"github.com/cloakroom-io/cloakroom/api"
 	"github.com/cloakroom-io/cloakroom/client"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/installation"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/shell"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/sample"
 )
 
@@ -111,7 +112,7 @@ func (p *program) demo(ctx context.Context, keep bool) (err error) {
 	d.say("Done in %.1f s: start %.0f ms, %d customers %.0f ms, 100 values %.0f ms,\nerasure %.0f ms.",
 		d.result.TotalMilliseconds/1000, d.result.StartMS, len(customers), d.result.TokenizeMS, d.result.DetokenizeMS, d.result.EraseMS)
 	if keep {
-		d.say("The folder stays. Serve it with:\n  cloakroom serve --data %s", d.paths.Data)
+		d.say("The folder stays. Serve it with:\n  cloakroom serve --data %s", shell.Quote(d.paths.Data))
 	} else {
 		d.say("Next: cloakroom serve")
 	}

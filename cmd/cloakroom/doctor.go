@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/installation"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/shell"
 )
 
 // finding is one thing that the doctor looked at.
@@ -87,7 +88,7 @@ the server has it also logs in there, looks at the two keys, and says what the l
 func (p *program) examine(ctx context.Context, paths installation.Paths, s settings.Settings) []finding {
 	info, err := os.Stat(paths.Data)
 	if err != nil {
-		return append([]finding{{"data folder", problem, reason(err), "cloakroom init --data " + paths.Data}}, p.examineServer(ctx))
+		return append([]finding{{"data folder", problem, reason(err), "cloakroom init --data " + shell.Quote(paths.Data)}}, p.examineServer(ctx))
 	}
 	out := []finding{private("data folder", paths.Data, info, 0o700)}
 	out = append(out, file("store", paths.Store, "put it back from a backup"))
@@ -113,7 +114,7 @@ func reason(err error) string {
 // private checks that nobody but the owner has any access.
 func private(name, path string, info fs.FileInfo, mode fs.FileMode) finding {
 	if info.Mode().Perm()&0o077 != 0 {
-		return finding{name, problem, fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), fmt.Sprintf("chmod %o %s", mode, path)}
+		return finding{name, problem, fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), fmt.Sprintf("chmod %o %s", mode, shell.Quote(path))}
 	}
 	return finding{Check: name, State: fine, Detail: path}
 }
@@ -160,7 +161,7 @@ func (p *program) examineClock(dir string) finding {
 	}
 	var e entry
 	if json.Unmarshal(lines[0], &e) != nil {
-		return finding{name, warning, "the newest entry of the audit log cannot be read", "cloakroom audit verify " + dir + " --key FILE"}
+		return finding{name, warning, "the newest entry of the audit log cannot be read", "cloakroom audit verify " + shell.Quote(dir) + " --key FILE"}
 	}
 	if ahead := e.Time.Sub(p.now()); ahead > clockSkew {
 		return finding{name, problem, fmt.Sprintf("it is %s behind the newest entry of the audit log", ahead.Round(time.Second)), "set the clock; tokens and certificates carry its time"}

@@ -1,12 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/cloakroom-io/cloakroom/api/wire"
@@ -19,54 +19,37 @@ func (p *program) erasureCommand() *cobra.Command {
 }
 
 func (p *program) erasureList() *cobra.Command {
-	var page client.Page
-	var all bool
 	var subject string
-	c := &cobra.Command{
-		Use:   "list [--subject ID]",
-		Short: "List erasures, all or those of one subject",
-		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "list [--subject ID]", Short: "List erasures, all or those of one subject"}
+	c.Flags().StringVar(&subject, "subject", "", "those of the subject with this `id`, and of its fields")
+	return listing[wire.ErasureList]{
+		key: officerKey,
+		get: func(ctx context.Context, cl *client.Client, page client.Page) (wire.ErasureList, error) {
 			var options []client.Option
 			if c.Flags().Changed("subject") {
 				if subject == "" {
-					return usage("--subject is empty; give the subject's id")
+					return wire.ErasureList{}, usage("--subject is empty; give the subject's id")
 				}
 				options = append(options, client.OfSubject(subject))
 			}
-			cl, err := p.connect(officerKey)
-			if err != nil {
-				return err
-			}
-			out := wire.ErasureList{Erasures: []jsontext.Value{}}
-			err = pages(page, all, func(page client.Page) (string, error) {
-				part, err := cl.Erasures(c.Context(), page, options...)
-				out.Erasures = append(out.Erasures, part.Erasures...)
-				out.NextCursor = part.NextCursor
-				return part.NextCursor, err
-			})
-			if err != nil {
-				return err
-			}
+			return cl.Erasures(ctx, page, options...)
+		},
+		join: func(all *wire.ErasureList, part wire.ErasureList) string {
+			all.Erasures, all.NextCursor = append(all.Erasures, part.Erasures...), part.NextCursor
+			return part.NextCursor
+		},
+		table: func(all wire.ErasureList) (*table, error) {
 			t := newTable("ERASURE", "LEVEL", "WHAT", "ERASED", "SUBJECT DIGEST")
-			for _, raw := range out.Erasures {
+			for _, raw := range all.Erasures {
 				cert, err := readCertificate(raw)
 				if err != nil {
-					return err
+					return nil, err
 				}
 				t.add(cert.Erasure, strconv.Itoa(cert.Level), what(cert), clock(cert.ErasedAt), cert.SubjectDigest)
 			}
-			if err := p.print(out, func() *table { return t }); err != nil {
-				return err
-			}
-			p.more(out.NextCursor)
-			return nil
+			return t, nil
 		},
-	}
-	c.Flags().StringVar(&subject, "subject", "", "those of the subject with this `id`, and of its fields")
-	pageFlags(c, &page, &all)
-	p.connects(c)
-	return c
+	}.command(p, c)
 }
 
 func (p *program) erasureGet() *cobra.Command {

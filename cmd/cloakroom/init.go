@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/installation"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/shell"
 )
 
 func (p *program) initCommand() *cobra.Command {
@@ -91,9 +92,9 @@ func printMade(w io.Writer, out made, s settings.Settings, seal string) error {
 	t.add("erasure ledger", out.Ledger)
 	t.add("backups", out.Backup)
 	if out.Access == nil {
-		next := "cloakroom serve --data " + s.Data
+		next := "cloakroom serve --data " + shell.Quote(s.Data)
 		if s.PassphraseFile != "" {
-			next += " --passphrase-file " + s.PassphraseFile
+			next += " --passphrase-file " + shell.Quote(s.PassphraseFile)
 		}
 		t.add("next", next)
 		return t.write(w)
@@ -127,7 +128,7 @@ func nextAtVault(out made, s settings.Settings) string {
 		}
 		b.WriteString("\n")
 	}
-	serve := "cloakroom serve --data " + s.Data + " --vault-addr " + s.Vault.Address
+	serve := "cloakroom serve --data " + shell.Quote(s.Data) + " --vault-addr " + shell.Quote(s.Vault.Address)
 	if out.KeyService.InUse == installation.VaultTransit {
 		serve += " --kms transit"
 	}
@@ -137,7 +138,7 @@ func nextAtVault(out made, s settings.Settings) string {
 		{"passphrase-file", s.PassphraseFile, ""},
 	} {
 		if one.value != one.usual {
-			serve += " --" + one.flag + " " + one.value
+			serve += " --" + one.flag + " " + shell.Quote(one.value)
 		}
 	}
 	role := "auth/approle/role/" + strings.TrimSuffix(out.Access.Service, "-service")
@@ -145,7 +146,7 @@ func nextAtVault(out made, s settings.Settings) string {
 	fmt.Fprintf(&b, "umask 077\nvault read -field=role_id %s/role-id > role-id\nvault write -field=secret_id -f %s/secret-id > secret-id\n", role, role)
 	fmt.Fprintf(&b, "%s --vault-role-id-file role-id --vault-secret-id-file secret-id\n", serve)
 	if out.KeyService.InUse != installation.VaultTransit {
-		b.WriteString("cloakroom keys move --from local --to transit --data " + s.Data + "\n")
+		b.WriteString("cloakroom keys move --from local --to transit --data " + shell.Quote(s.Data) + "\n")
 	}
 	return b.String()
 }

@@ -77,47 +77,29 @@ func (p *program) jobWatch() *cobra.Command {
 }
 
 func (p *program) jobList() *cobra.Command {
-	var page client.Page
-	var all bool
-	c := &cobra.Command{
-		Use:   "list",
-		Short: "List jobs, newest first",
-		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := p.connect(operatorKey)
-			if err != nil {
-				return err
-			}
-			out := wire.JobList{Jobs: []wire.Job{}}
-			err = pages(page, all, func(page client.Page) (string, error) {
-				part, err := cl.Jobs(c.Context(), page)
-				out.Jobs = append(out.Jobs, part.Jobs...)
-				out.NextCursor = part.NextCursor
-				return part.NextCursor, err
-			})
-			if err != nil {
-				return err
-			}
-			if err := p.print(out, func() *table {
-				t := newTable("JOB", "KIND", "STATE", "DONE", "BEGAN", "ENDED", "BY")
-				for _, j := range out.Jobs {
-					ended := ""
-					if j.FinishedAt != nil {
-						ended = clock(*j.FinishedAt)
-					}
-					t.add(j.ID, j.Kind, j.State, howFar(j), clock(j.CreatedAt), ended, j.Service)
-				}
-				return t
-			}); err != nil {
-				return err
-			}
-			p.more(out.NextCursor)
-			return nil
+	return listing[wire.JobList]{
+		key: operatorKey,
+		get: func(ctx context.Context, cl *client.Client, page client.Page) (wire.JobList, error) {
+			return cl.Jobs(ctx, page)
 		},
+		join: func(all *wire.JobList, part wire.JobList) string {
+			all.Jobs, all.NextCursor = append(all.Jobs, part.Jobs...), part.NextCursor
+			return part.NextCursor
+		},
+		table: jobTable,
+	}.command(p, &cobra.Command{Use: "list", Short: "List jobs, newest first"})
+}
+
+func jobTable(all wire.JobList) (*table, error) {
+	t := newTable("JOB", "KIND", "STATE", "DONE", "BEGAN", "ENDED", "BY", "PROBLEM")
+	for _, j := range all.Jobs {
+		ended := ""
+		if j.FinishedAt != nil {
+			ended = clock(*j.FinishedAt)
+		}
+		t.add(j.ID, j.Kind, j.State, howFar(j), clock(j.CreatedAt), ended, j.Service, oneLine(describe(j.Error)))
 	}
-	pageFlags(c, &page, &all)
-	p.connects(c)
-	return c
+	return t, nil
 }
 
 func howFar(j wire.Job) string {

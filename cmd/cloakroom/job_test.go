@@ -117,6 +117,27 @@ func TestTransitConfig(t *testing.T) {
 	}
 }
 
+// TestKeyTable shows a move of keys where there is one.
+func TestKeyTable(t *testing.T) {
+	for name, tc := range map[string]struct {
+		move *wire.KeyMove
+		want string
+	}{
+		"none": {nil, ""},
+		"one":  {&wire.KeyMove{Job: "job_1", From: "transit", To: "local"}, "from transit to local under way, or to be started again: job_1"},
+	} {
+		got := ""
+		for _, row := range keyTable(wire.KeyStatus{Move: tc.move}).rows {
+			if row[0] == "move" {
+				got = row[1]
+			}
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 func TestHere(t *testing.T) {
 	for addr, want := range map[string]bool{
 		"http://127.0.0.1:8440": true, "http://localhost:1": true, "https://[::1]:8440": true, "https://10.0.0.1:8440": false,

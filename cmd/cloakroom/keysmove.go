@@ -14,7 +14,6 @@ import (
 	"github.com/cloakroom-io/cloakroom/client"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/installation"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
-	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/vault"
 )
 
@@ -29,8 +28,12 @@ both key services:
 
   cloakroom serve --kms local --vault-addr URL ...
 
-The work belongs to the server: it goes on when this command is interrupted, and after a restart. Where no server runs,
-this command opens the data folder itself, and needs the settings of both key services.
+The work belongs to the server: it goes on when this command is interrupted, and after a restart. Asking for the other
+direction while it runs, or waits, turns it round.
+
+Where no server runs, this command opens the data folder itself, and needs the settings of both key services. It also
+does then what no server does: it moves keys away from a HashiCorp Vault where they are not safe any more, which it
+warns of, and it ends a move to a key service that is lost before anybody's key has got there.
 
 Copies of the data from before the move still open with the old key service, as long as that exists.`,
 		Args: noArgs,
@@ -81,11 +84,12 @@ func here(addr string) bool {
 type jobs interface {
 	start(ctx context.Context, job wire.NewJob) (id string, err error)
 	look(ctx context.Context, id string) (wire.Job, error)
-	// moving is the move that has begun and not ended, or nil.
-	moving(ctx context.Context) (*wire.KeyMove, error)
+	list(ctx context.Context, page client.Page) (wire.JobList, error)
+	keys(ctx context.Context) (wire.KeyStatus, error)
 }
 
-// move starts the job, or takes up the one that is at it already, and follows it.
+// move starts the job, or takes up the one that is at it already, and follows it. One in the other direction is turned
+// round by the start.
 func (p *program) move(ctx context.Context, at jobs, from, to string, after func(string) string) error {
 	id, err := underWay(ctx, at, from, to)
 	if err != nil {
@@ -94,7 +98,7 @@ func (p *program) move(ctx context.Context, at jobs, from, to string, after func
 	if id == "" {
 		id, err = at.start(ctx, wire.NewJob{Kind: vault.MoveKeys, Options: map[string]string{"from": from, "to": to}})
 		if err != nil {
-			return withBoth(err)
+			return notStarted(ctx, at, to, err)
 		}
 	} else if !p.json {
 		_, _ = fmt.Fprintf(p.err, "This move is under way: %s\n", id)
@@ -102,25 +106,47 @@ func (p *program) move(ctx context.Context, at jobs, from, to string, after func
 	return p.watch(ctx, id, at.look, after)
 }
 
-// underWay finds the job of a move like this that runs; "" = none does.
-func underWay(ctx context.Context, at jobs, from, to string) (string, error) {
-	m, err := at.moving(ctx)
-	if err != nil || m == nil || m.From != from || m.To != to {
-		return "", err
-	}
-	j, err := at.look(ctx, m.Job)
-	if err != nil || j.State != vault.JobRunning {
-		return "", err
-	}
-	return m.Job, nil
+// underWay finds the job of a move like this that runs; "" = none does. The state of the keys would tell it too, but not
+// while a key service is away, which is when a move has to be turned round.
+func underWay(ctx context.Context, at jobs, from, to string) (id string, err error) {
+	err = pages(client.Page{}, true, func(page client.Page) (string, error) {
+		part, err := at.list(ctx, page)
+		for _, j := range part.Jobs {
+			if j.Kind == vault.MoveKeys && j.State == vault.JobRunning && j.Options["from"] == from && j.Options["to"] == to {
+				id = j.ID
+			}
+		}
+		return part.NextCursor, err
+	})
+	return id, err
 }
 
-// withBoth adds how a server is given both key services to the refusal of one that was not.
-func withBoth(err error) error {
-	if strings.Contains(err.Error(), "not started with") {
-		return fmt.Errorf("%w; that is: cloakroom serve --kms local --vault-addr URL, and how to log in there", err)
+// notStarted adds to the refusal of who was not started with both key services that nothing is left to do, or how it is
+// given both.
+func notStarted(ctx context.Context, at jobs, to string, err error) error {
+	if !strings.Contains(err.Error(), "not started with") {
+		return err
 	}
-	return err
+	if s, failed := at.keys(ctx); failed == nil && s.Move == nil && s.KMS == nameOf(to) {
+		return fmt.Errorf("all keys are at %s already", keysAt(to))
+	}
+	return fmt.Errorf("%w; that is: cloakroom serve --kms local --vault-addr URL, and how to log in there", err)
+}
+
+// nameOf is what a key service calls itself, by the name that settings have for it.
+func nameOf(service string) string {
+	if service == settings.Transit {
+		return installation.VaultTransit
+	}
+	return installation.LocalFile
+}
+
+// keysAt names a key service to people.
+func keysAt(service string) string {
+	if service == settings.Transit {
+		return "HashiCorp Vault"
+	}
+	return "the keyring"
 }
 
 // serverJobs are those of a running server.
@@ -133,83 +159,8 @@ func (s serverJobs) start(ctx context.Context, job wire.NewJob) (string, error) 
 
 func (s serverJobs) look(ctx context.Context, id string) (wire.Job, error) { return s.cl.Job(ctx, id) }
 
-func (s serverJobs) moving(ctx context.Context) (*wire.KeyMove, error) {
-	status, err := s.cl.KeyStatus(ctx)
-	return status.Move, err
+func (s serverJobs) list(ctx context.Context, page client.Page) (wire.JobList, error) {
+	return s.cl.Jobs(ctx, page)
 }
 
-// moveHere does the work in this process, as the server would.
-func (p *program) moveHere(ctx context.Context, s settings.Settings, from, to string) (err error) {
-	paths, err := installation.PathsOf(s.Data)
-	if err != nil {
-		return err
-	}
-	if _, err := installation.UsesOf(ctx, paths); err != nil {
-		return fmt.Errorf("no server answers at %s, and the data folder cannot be opened here: %w", p.conn.address(p.lookup), err)
-	}
-	if !s.Vault.Given() {
-		return fmt.Errorf("no server answers at %s; to move the keys without one, give the settings for HashiCorp Vault too (--vault-addr and how to log in)", p.conn.address(p.lookup))
-	}
-	if err := harden(); err != nil {
-		return fmt.Errorf("protecting the process: %w", err)
-	}
-	s.KMS = settings.Local // with Vault's settings beside it: both
-	inst, err := p.open(ctx, s, true, newLogger(p.err, s))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, inst.Close()) }()
-	key, err := p.conn.key(p.lookup, operatorKey)
-	if err != nil {
-		return err
-	}
-	who, err := inst.Vault.Authenticate(ctx, secret.NewText(string(key)))
-	if err != nil {
-		return err
-	}
-	at := ownJobs{inst.Vault, vault.Call{Principal: who, RequestID: "keys-move"}}
-	return p.move(ctx, at, from, to, func(string) string {
-		return "what has moved stays moved; to go on, run this again, or start the server with the settings of both key services"
-	})
-}
-
-// ownJobs are those of a vault in this process.
-type ownJobs struct {
-	v    *vault.Vault
-	call vault.Call
-}
-
-func (o ownJobs) start(ctx context.Context, job wire.NewJob) (string, error) {
-	j, err := o.v.StartJob(ctx, o.call, vault.JobRequest{Kind: job.Kind, Options: job.Options})
-	return j.ID, err
-}
-
-func (o ownJobs) look(ctx context.Context, id string) (wire.Job, error) {
-	j, err := o.v.Job(ctx, o.call, id)
-	if err != nil {
-		return wire.Job{}, err
-	}
-	out := wire.Job{
-		ID: j.ID, Kind: j.Kind, State: j.State, Options: j.Options, Done: j.Done, Total: j.Total, Rate: j.Rate,
-		Service: j.Service, CreatedAt: j.Created, UpdatedAt: j.Updated,
-	}
-	if j.ETA > 0 {
-		left := j.ETA.Seconds()
-		out.ETA = &left
-	}
-	if j.Err != nil {
-		out.Error = &wire.ItemError{Code: wire.Code(j.Err.Code), Detail: j.Err.Detail}
-	}
-	if !j.Finished.IsZero() {
-		out.FinishedAt = &j.Finished
-	}
-	return out, nil
-}
-
-func (o ownJobs) moving(ctx context.Context) (*wire.KeyMove, error) {
-	status, err := o.v.KeyStatus(ctx, o.call)
-	if err != nil || status.Move == nil {
-		return nil, err
-	}
-	return &wire.KeyMove{Job: status.Move.Job, From: status.Move.From, To: status.Move.To}, nil
-}
+func (s serverJobs) keys(ctx context.Context) (wire.KeyStatus, error) { return s.cl.KeyStatus(ctx) }

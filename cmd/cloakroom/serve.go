@@ -19,6 +19,7 @@ import (
 	"github.com/cloakroom-io/cloakroom/api"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/installation"
 	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/settings"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/shell"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -63,15 +64,22 @@ func newLogger(w io.Writer, s settings.Settings) *slog.Logger {
 
 // open opens the installation; operator is whether whoever runs the command is asked for, and not a server.
 func (p *program) open(ctx context.Context, s settings.Settings, operator bool, log *slog.Logger) (*installation.Installation, error) {
-	pass, err := passphrase(s.PassphraseFile)
+	o, err := p.options(s, log)
 	if err != nil {
 		return nil, err
 	}
-	defer pass.Wipe()
-	return installation.Open(ctx, installation.Options{
-		Operator: operator, Data: s.Data, Passphrase: pass, KMS: s.KMS, Transit: transitConfig(s.Vault),
+	defer o.Passphrase.Wipe()
+	o.Operator = operator
+	return installation.Open(ctx, o)
+}
+
+// options are what the settings say; whoever asks wipes the passphrase.
+func (p *program) options(s settings.Settings, log *slog.Logger) (installation.Options, error) {
+	pass, err := passphrase(s.PassphraseFile)
+	return installation.Options{
+		Data: s.Data, Passphrase: pass, KMS: s.KMS, Transit: transitConfig(s.Vault),
 		CacheEntries: s.CacheEntries, CacheTTL: s.CacheTTL, Now: p.now, Logger: log,
-	})
+	}, err
 }
 
 // serve runs until ctx is done.
@@ -185,10 +193,10 @@ func (p *program) greet(ctx context.Context, s settings.Settings, inst *installa
 func tryFlags(s settings.Settings, url string) string {
 	var out string
 	if s.Data != settings.DefaultData {
-		out += " --data " + s.Data
+		out += " --data " + shell.Quote(s.Data)
 	}
 	if s.Addr != settings.DefaultAddr {
-		out += " --addr " + url
+		out += " --addr " + shell.Quote(url)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -110,51 +111,31 @@ func (p *program) handOver(name string, save bool, make func() (wire.ServiceKey,
 }
 
 func (p *program) serviceList() *cobra.Command {
-	var page client.Page
-	var all bool
-	c := &cobra.Command{
-		Use:   "list",
-		Short: "List callers and the ids of their keys",
-		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := p.connect(operatorKey)
-			if err != nil {
-				return err
-			}
-			out := wire.ServiceList{Services: []wire.Service{}}
-			err = pages(page, all, func(page client.Page) (string, error) {
-				part, err := cl.Services(c.Context(), page)
-				out.Services = append(out.Services, part.Services...)
-				out.NextCursor = part.NextCursor
-				return part.NextCursor, err
-			})
-			if err != nil {
-				return err
-			}
-			if err := p.print(out, func() *table {
-				t := newTable("NAME", "ROLE", "CREATED", "STATE", "KEYS")
-				for _, s := range out.Services {
-					keys := make([]string, 0, len(s.Keys))
-					for _, k := range s.Keys {
-						if k.Disabled {
-							keys = append(keys, k.ID+" (disabled)")
-						} else {
-							keys = append(keys, k.ID)
-						}
-					}
-					t.add(s.Name, s.Role, clock(s.CreatedAt), state(s.Disabled), strings.Join(keys, " "))
-				}
-				return t
-			}); err != nil {
-				return err
-			}
-			p.more(out.NextCursor)
-			return nil
+	return listing[wire.ServiceList]{
+		key: operatorKey,
+		get: func(ctx context.Context, cl *client.Client, page client.Page) (wire.ServiceList, error) {
+			return cl.Services(ctx, page)
 		},
-	}
-	pageFlags(c, &page, &all)
-	p.connects(c)
-	return c
+		join: func(all *wire.ServiceList, part wire.ServiceList) string {
+			all.Services, all.NextCursor = append(all.Services, part.Services...), part.NextCursor
+			return part.NextCursor
+		},
+		table: func(all wire.ServiceList) (*table, error) {
+			t := newTable("NAME", "ROLE", "CREATED", "STATE", "KEYS")
+			for _, s := range all.Services {
+				keys := make([]string, 0, len(s.Keys))
+				for _, k := range s.Keys {
+					if k.Disabled {
+						keys = append(keys, k.ID+" (disabled)")
+					} else {
+						keys = append(keys, k.ID)
+					}
+				}
+				t.add(s.Name, s.Role, clock(s.CreatedAt), state(s.Disabled), strings.Join(keys, " "))
+			}
+			return t, nil
+		},
+	}.command(p, &cobra.Command{Use: "list", Short: "List callers and the ids of their keys"})
 }
 
 func state(disabled bool) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -158,82 +159,23 @@ func (p *program) subjectGet() *cobra.Command {
 }
 
 func (p *program) subjectList() *cobra.Command {
-	var page client.Page
-	var all bool
-	c := &cobra.Command{
-		Use:   "list",
-		Short: "List ids and times of subjects",
-		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := p.connect(operatorKey)
-			if err != nil {
-				return err
-			}
-			var out wire.SubjectList
-			err = pages(page, all, func(page client.Page) (string, error) {
-				part, err := cl.ListSubjects(c.Context(), page)
-				out.Subjects = append(out.Subjects, part.Subjects...)
-				out.NextCursor = part.NextCursor
-				return part.NextCursor, err
-			})
-			if err != nil {
-				return err
-			}
-			if out.Subjects == nil {
-				out.Subjects = []wire.SubjectEntry{}
-			}
-			if err := p.print(out, func() *table {
-				t := newTable("SUBJECT", "CREATED", "UPDATED")
-				for _, s := range out.Subjects {
-					t.add(s.Subject, clock(s.CreatedAt), clock(s.UpdatedAt))
-				}
-				return t
-			}); err != nil {
-				return err
-			}
-			p.more(out.NextCursor)
-			return nil
+	return listing[wire.SubjectList]{
+		key: operatorKey,
+		get: func(ctx context.Context, cl *client.Client, page client.Page) (wire.SubjectList, error) {
+			return cl.ListSubjects(ctx, page)
 		},
-	}
-	pageFlags(c, &page, &all)
-	p.connects(c)
-	return c
-}
-
-func pageFlags(c *cobra.Command, page *client.Page, all *bool) {
-	c.Flags().IntVar(&page.Limit, "limit", 0, "how many, 1 to 1000 (default 100)")
-	c.Flags().StringVar(&page.Cursor, "cursor", "", "go on behind the list that ended with this cursor")
-	c.Flags().BoolVar(all, "all", false, "all of them, however many")
-	c.PreRunE = func(c *cobra.Command, _ []string) error {
-		if c.Flags().Changed("limit") && (page.Limit < 1 || page.Limit > client.MaxItems) {
-			return usage(fmt.Sprintf("--limit is 1 to %d", client.MaxItems))
-		}
-		return nil
-	}
-}
-
-// pages calls get once, or with all until there is no next page.
-func pages(page client.Page, all bool, get func(client.Page) (next string, err error)) error {
-	if all && page.Limit == 0 {
-		page.Limit = client.MaxItems
-	}
-	for {
-		next, err := get(page)
-		if err != nil || next == "" || !all {
-			return err
-		}
-		if next == page.Cursor {
-			return errors.New("the server's list does not come to an end")
-		}
-		page.Cursor = next
-	}
-}
-
-// more tells where a list goes on. JSON has it as a member.
-func (p *program) more(cursor string) {
-	if cursor != "" && !p.json {
-		_, _ = fmt.Fprintf(p.err, "There are more: --cursor %s, or --all\n", printable(cursor))
-	}
+		join: func(all *wire.SubjectList, part wire.SubjectList) string {
+			all.Subjects, all.NextCursor = append(all.Subjects, part.Subjects...), part.NextCursor
+			return part.NextCursor
+		},
+		table: func(all wire.SubjectList) (*table, error) {
+			t := newTable("SUBJECT", "CREATED", "UPDATED")
+			for _, s := range all.Subjects {
+				t.add(s.Subject, clock(s.CreatedAt), clock(s.UpdatedAt))
+			}
+			return t, nil
+		},
+	}.command(p, &cobra.Command{Use: "list", Short: "List ids and times of subjects"})
 }
 
 func (p *program) subjectErase() *cobra.Command {

@@ -32,6 +32,7 @@ type Options struct {
 	Other    func(dir string) (keys.KMS, error)  // one more; OtherKeyring is one
 	Store    func(store.Store) store.Store       // wraps the store
 	Audit    func(vault.AuditLog) vault.AuditLog // wraps the log
+	Leaving  bool                                // opens with vault.UnlockLeaving
 	CacheTTL time.Duration                       // of data keys
 	Pool     int                                 // of data keys made ahead
 	Logger   *slog.Logger
@@ -110,7 +111,11 @@ func Start(dir string, opt Options) (in *Installation, err error) {
 			return in, err
 		}
 	}
-	if in.Unlocked, err = vault.Unlock(ctx, in.Store, in.KMS); err != nil {
+	unlock := vault.Unlock
+	if opt.Leaving {
+		unlock = vault.UnlockLeaving
+	}
+	if in.Unlocked, err = unlock(ctx, in.Store, in.KMS); err != nil {
 		return in, err
 	}
 	in.Log, err = audit.Open(filepath.Join(dir, "audit"), audit.Options{Signer: in.Unlocked.Signer("audit"), Instance: in.Unlocked.Instance.String(), Logger: opt.Logger})

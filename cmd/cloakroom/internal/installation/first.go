@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/shell"
 	"github.com/cloakroom-io/cloakroom/keys"
 )
 
@@ -52,7 +53,7 @@ func (i *Installation) cannotCreate(inst keys.InstanceID, err error) error {
 		return fmt.Errorf("making the keys at HashiCorp Vault: %w", err)
 	}
 	command := func(key keys.KeyName, derived bool) string {
-		return fmt.Sprintf("vault write %s/keys/%s type=aes256-gcm96 derived=%t", i.vaultConfig.Mount, VaultKeyName(inst, key), derived)
+		return fmt.Sprintf("vault write %s type=aes256-gcm96 derived=%t", shell.Quote(i.vaultConfig.Mount+"/keys/"+VaultKeyName(inst, key)), derived)
 	}
 	return fmt.Errorf("this login may not make the keys at HashiCorp Vault; let somebody who may run: %s && %s; then run this again: it goes on with these keys",
 		command(keys.RootKey, false), command(keys.DEKKey, true))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloakroom-io/cloakroom/audit"
+	"github.com/cloakroom-io/cloakroom/cmd/cloakroom/internal/shell"
 	"github.com/cloakroom-io/cloakroom/internal/secret"
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/keys/local"
@@ -29,6 +30,7 @@ type Options struct {
 	KMS          string          // local or transit; "" = what the store uses, local for a new one
 	Transit      *transit.Config // HashiCorp Vault, without instance, logger and clock; nil = it has no part
 	Operator     bool            // the login there is an operator's, who may do more than a server should: no warnings of it
+	Leaving      bool            // a process that only moves the keys away from Vault: unsafe keys there are a warning
 	CacheEntries int             // data keys in memory; 0 = the default
 	CacheTTL     time.Duration
 	Now          func() time.Time
@@ -163,7 +165,7 @@ func (i *Installation) openAudit(o Options) (err error) {
 	case errors.As(err, &damage):
 		return fmt.Errorf("audit log %s was altered or damaged: %w; move that folder away and keep it as it is for the investigation, "+
 			"put a copy of it in its place, and check the copy with: cloakroom audit verify %s --key %s (better: the copy of this key that auditors keep)",
-			i.Audit, err, i.Audit, i.AuditKey)
+			i.Audit, err, shell.Quote(i.Audit), shell.Quote(i.AuditKey))
 	case err != nil:
 		return fmt.Errorf("audit log %s: %w", i.Audit, err)
 	}

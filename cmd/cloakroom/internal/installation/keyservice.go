@@ -93,21 +93,57 @@ func ExamineVault(ctx context.Context, c transit.Config) (v VaultKeys, warnings 
 
 // UsesOf reads from the store which key service it uses: LocalFile or VaultTransit. No server may have it open.
 func UsesOf(ctx context.Context, p Paths) (kms string, err error) {
+	err = withStore(ctx, p, func(i *Installation, _ keys.InstanceID) error {
+		scheme, err := i.scheme(ctx)
+		kms = kmsName(scheme)
+		return err
+	})
+	return kms, err
+}
+
+// AbandonMove gives up a move of keys to a key service that is lost (vault.AbandonMove). Of the key services in o it
+// opens the one that still has the root. No server may have the store open.
+func AbandonMove(ctx context.Context, o Options) error {
+	p, err := PathsOf(o.Data)
+	if err != nil {
+		return err
+	}
+	return withStore(ctx, p, func(i *Installation, inst keys.InstanceID) error {
+		uses, err := i.scheme(ctx)
+		switch {
+		case err != nil:
+		case uses == schemeLocal:
+			err = i.openKeyring(o, false)
+		case o.Transit == nil:
+			err = errNoVault
+		default:
+			err = i.openTransit(ctx, o, inst)
+		}
+		if err != nil {
+			return err
+		}
+		i.join(uses)
+		return vault.AbandonMove(ctx, i.store, i.services)
+	})
+}
+
+// withStore opens no more of an installation than its store, which must be there, and closes all that do opened.
+func withStore(ctx context.Context, p Paths, do func(*Installation, keys.InstanceID) error) (err error) {
 	if !exists(p.Store) {
-		return "", fmt.Errorf("%s is not there", p.Store)
+		return fmt.Errorf("%s is not there", p.Store)
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer p.damaged(&err)
-	i := Installation{Paths: p}
+	i := &Installation{Paths: p}
 	if i.store, err = bolt.Open(p.Store, bolt.Options{}); err != nil {
-		return "", err
+		return err
 	}
-	defer func() { err = errors.Join(err, i.store.Close()) }()
-	if _, there, err := vault.Instance(ctx, i.store); err != nil || !there {
-		return "", errors.Join(err, vault.ErrNotInitialised)
+	defer func() { err = errors.Join(err, i.Close()) }()
+	inst, there, err := vault.Instance(ctx, i.store)
+	if err != nil || !there {
+		return errors.Join(err, vault.ErrNotInitialised)
 	}
-	scheme, err := i.scheme(ctx)
-	return kmsName(scheme), err
+	return do(i, inst)
 }
 
 // InstanceOf reads the installation's id from the header of its erasure ledger (package ledger), which can be read while

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/keys/transit"
@@ -27,6 +28,8 @@ const readyKeys = 2000
 // errContrary: Options.KMS names another key service than the store uses.
 var errContrary = errors.New("--kms contradicts the data folder")
 
+var errNoVault = fmt.Errorf("%w: its keys are wrapped by HashiCorp Vault; start with --kms transit and the Vault settings", vault.ErrOtherService)
+
 // settle opens the key services of an installation that is there, and with them the store's keys. The store decides
 // which one is in use; what was asked for must work.
 func (i *Installation) settle(ctx context.Context, o Options, inst keys.InstanceID) error {
@@ -35,14 +38,18 @@ func (i *Installation) settle(ctx context.Context, o Options, inst keys.Instance
 		return fmt.Errorf("store: %w", err)
 	}
 	if uses == schemeVault && o.Transit == nil {
-		return fmt.Errorf("%w: its keys are wrapped by HashiCorp Vault; start with --kms transit and the Vault settings", vault.ErrOtherService)
+		return errNoVault
 	}
 	if uses == schemeLocal {
 		if err := i.openKeyring(o, false); err != nil {
 			return err
 		}
 	}
-	if err := i.openTransit(ctx, o, inst); err != nil {
+	err = i.openTransit(ctx, o, inst)
+	if uses == schemeLocal && errors.Is(err, keys.ErrKMSUnavailable) {
+		return fmt.Errorf("%w. The keyring is in use: it also starts without the Vault settings, unless keys are being moved", err)
+	}
+	if err != nil {
 		return err
 	}
 	i.join(uses)
@@ -73,8 +80,8 @@ func (i *Installation) settle(ctx context.Context, o Options, inst keys.Instance
 // unlock opens the store's keys. With Vault in use, a keyring that merely lies there stays shut: whoever holds an
 // operator's key could move everybody's keys into it. It is opened where the store says that keys are being moved and
 // that it has a part of them, or, in settle, where it was asked for.
-func (i *Installation) unlock(ctx context.Context, o Options, uses string) (err error) {
-	i.unlocked, err = vault.Unlock(ctx, i.store, i.services)
+func (i *Installation) unlock(ctx context.Context, o Options, uses string) error {
+	err := i.tryUnlock(ctx, o)
 	if !errors.Is(err, vault.ErrOtherService) || i.keyring != nil || !i.hasKeyring() {
 		return err
 	}
@@ -82,7 +89,16 @@ func (i *Installation) unlock(ctx context.Context, o Options, uses string) (err 
 		return errors.Join(err, unusable)
 	}
 	i.join(uses)
+	return i.tryUnlock(ctx, o)
+}
+
+func (i *Installation) tryUnlock(ctx context.Context, o Options) (err error) {
 	i.unlocked, err = vault.Unlock(ctx, i.store, i.services)
+	if o.Leaving && errors.Is(err, keys.ErrSettings) {
+		o.Logger.Warn("THE KEYS AT HASHICORP VAULT ARE NOT SAFE. They are used to move everybody's keys away from there, and no server starts with them.",
+			"reason", strings.ReplaceAll(err.Error(), "\n", " "))
+		i.unlocked, err = vault.UnlockLeaving(ctx, i.store, i.services)
+	}
 	return err
 }
 

@@ -197,8 +197,8 @@ func TestWhichKeyServicesOpen(t *testing.T) {
 	}
 	cases := []struct {
 		store, kms string
-		vault      bool // settings for it
-		want       string
+		vault      bool   // settings for it
+		want       string // the primary one first
 		refusal    error
 	}{
 		{kmsLocal, "", false, "[local]", nil},
@@ -211,7 +211,11 @@ func TestWhichKeyServicesOpen(t *testing.T) {
 		{kmsTransit, "", true, "[vault]", nil},
 		{kmsTransit, kmsTransit, true, "[vault]", nil},
 		{kmsTransit, kmsLocal, true, "[vault local]", nil}, // makes a keyring
-		{kmsTransit, kmsTransit, true, "[vault local]", nil},
+		// Now it lies there, and is opened for nobody who does not ask for it.
+		{kmsTransit, "", true, "[vault]", nil},
+		{kmsTransit, kmsTransit, true, "[vault]", nil},
+		{kmsTransit, kmsLocal, true, "[vault local]", nil},
+		{kmsTransit, kmsLocal, false, "", vault.ErrOtherService},
 	}
 	for _, tc := range cases {
 		t.Run(fmt.Sprintf("%s store, kms %q, vault %v", tc.store, tc.kms, tc.vault), func(t *testing.T) {
@@ -234,7 +238,7 @@ func TestWhichKeyServicesOpen(t *testing.T) {
 				t.Errorf("key services %s, want %s", got, tc.want)
 			}
 			pool := 0
-			if tc.vault {
+			if tc.store == kmsTransit {
 				pool = readyKeys
 			}
 			if inst.pool() != pool {
