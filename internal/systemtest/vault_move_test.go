@@ -39,8 +39,7 @@ func TestKeysMove(t *testing.T) {
 
 	for _, move := range []struct{ from, to string }{{"local", "transit"}, {"transit", "local"}} {
 		t.Run("from "+move.from+" to "+move.to, func(t *testing.T) {
-			// A slow Vault, so that the move is still under way when the server is killed.
-			s := start(t, data, toVault...)
+			s := start(t, data, append([]string{"--kms", "local"}, toVault...)...)
 			a := s.must(t, 202, s.root, "POST", "/v1/jobs", map[string]any{"kind": "move-keys", "options": map[string]string{"from": move.from, "to": move.to}})
 			var job struct {
 				ID    string `json:"id"`
