@@ -228,7 +228,7 @@ func (c *Client) send(ctx context.Context, r request, options []Option) ([]byte,
 	var body []byte
 	if r.body != nil {
 		var err error
-		if body, err = json.Marshal(r.body); err != nil {
+		if body, err = json.Marshal(r.body, json.Deterministic(true)); err != nil {
 			return nil, errors.New("client: the request cannot be written as JSON; values must be UTF-8")
 		}
 	}

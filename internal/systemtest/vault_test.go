@@ -385,6 +385,12 @@ func TestVaultColdBurst(t *testing.T) {
 	s.mustStop(t)
 	s = v.start(t)
 	before := v.proxy.Count("transit/decrypt/")
+	// A slow Vault, so that the count does not hang on how fast this machine sends the requests: while a call is under
+	// way, all who come share the next.
+	v.proxy.Set(transittest.Fault{
+		Match: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "transit/decrypt/") },
+		Delay: time.Second,
+	})
 	crowd(people, func(i int) {
 		if a, err := s.call(s.app, "GET", get(id(i)), nil); err != nil || a.status != http.StatusOK {
 			t.Errorf("read: %d %s, %v", a.status, a.body, err)
