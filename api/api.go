@@ -28,6 +28,7 @@ type Limits struct {
 	Body     int64         // bytes of a body that is read; 8 MiB
 	Discard  int64         // bytes of a too large body that are read and thrown away before the 413; 16 MiB
 	BodyTime time.Duration // from the start of the request to the last byte of its body; 20 s
+	Silence  time.Duration // of an import: between two pieces of its body, and for one of its answer to be taken; 2 min
 }
 
 // Config says what to serve.
@@ -44,6 +45,7 @@ const (
 	DefaultBody     = 8 << 20
 	DefaultDiscard  = 16 << 20
 	DefaultBodyTime = 20 * time.Second
+	DefaultSilence  = 2 * time.Minute
 )
 
 // service is what all exchanges share.
@@ -81,6 +83,9 @@ func newService(cfg Config) *service {
 	}
 	if s.limits.BodyTime <= 0 {
 		s.limits.BodyTime = DefaultBodyTime
+	}
+	if s.limits.Silence <= 0 {
+		s.limits.Silence = DefaultSilence
 	}
 	reg := cfg.Registry
 	if reg == nil {

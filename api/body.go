@@ -31,7 +31,7 @@ func (x *exchange) beginBody() error {
 	// net/http lifts the deadline when the body has been read. Only a real connection has one; elsewhere nothing can be
 	// slow.
 	_ = http.NewResponseController(x.c.Writer).SetReadDeadline(time.Now().Add(x.s.limits.BodyTime))
-	if r.ContentLength > x.s.limits.Discard {
+	if r.ContentLength > x.s.limits.Discard && x.rt.body != streamedBody {
 		return x.tooLarge(true)
 	}
 	return nil
@@ -51,7 +51,10 @@ func (x *exchange) readBody() error {
 	case x.rt.body == noBody:
 		return malformed("this call takes no body")
 	}
-	if err := checkContentType(r.Header); err != nil {
+	if x.rt.body == streamedBody {
+		return checkContentType(r.Header, "application/x-ndjson")
+	}
+	if err := checkContentType(r.Header, "application/json"); err != nil {
 		return err
 	}
 	limit := x.s.limits.Body
@@ -92,20 +95,20 @@ func bodyFault(err error) error {
 	return &fault{code: wire.MalformedRequest, detail: "the body ended before its announced end or is not chunked as announced", close: true}
 }
 
-func checkContentType(h http.Header) error {
+func checkContentType(h http.Header, want string) error {
 	if enc := h["Content-Encoding"]; len(enc) > 1 || len(enc) == 1 && !strings.EqualFold(enc[0], "identity") {
 		return &fault{code: wire.UnsupportedMediaType, detail: "a body is sent without Content-Encoding"}
 	}
 	types := h["Content-Type"]
-	if len(types) == 1 && (types[0] == "application/json" || isJSON(types[0])) {
+	if len(types) == 1 && (types[0] == want || isUTF8(types[0], want)) {
 		return nil
 	}
-	return &fault{code: wire.UnsupportedMediaType, detail: "a body is sent with one Content-Type: application/json, in UTF-8"}
+	return &fault{code: wire.UnsupportedMediaType, detail: "a body is sent with one Content-Type: " + want + ", in UTF-8"}
 }
 
-func isJSON(contentType string) bool {
+func isUTF8(contentType, want string) bool {
 	kind, params, err := mime.ParseMediaType(contentType)
-	if err != nil || kind != "application/json" {
+	if err != nil || kind != want {
 		return false
 	}
 	for name, value := range params {

@@ -49,6 +49,7 @@ func meanings() map[wire.Code]meaning {
 		wire.KeyUnavailable:        {status: http.StatusServiceUnavailable, title: "Key unavailable"},
 		wire.AuditUnavailable:      {status: http.StatusServiceUnavailable, title: "Audit log unavailable"},
 		wire.StoreUnavailable:      {status: http.StatusServiceUnavailable, title: "Store unavailable"},
+		wire.ServerStopping:        {status: http.StatusServiceUnavailable, title: "Server stopping"},
 
 		wire.TokenMalformed:    {status: http.StatusUnprocessableEntity, title: "Token malformed"},
 		wire.TokenUnknown:      {status: http.StatusNotFound, title: "Token unknown"},
@@ -107,6 +108,15 @@ func (s *service) problemOf(err error, change bool) wire.Problem {
 // itemError is the same for one item of a batch.
 func itemError(e *vault.Error) *wire.ItemError {
 	return &wire.ItemError{Code: wire.Code(e.Code), Detail: e.Detail, Field: shownField(e.Field), Rule: e.Rule}
+}
+
+// malformedItem is for an item that is not of the documented form.
+func malformedItem(err error) *wire.ItemError {
+	var f *fault
+	if errors.As(err, &f) {
+		return &wire.ItemError{Code: f.code, Detail: f.detail}
+	}
+	return itemError(vault.AsError(err))
 }
 
 // shownField lets a field's name through when it has the form of one. A caller who mistakes values for names would

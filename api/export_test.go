@@ -69,6 +69,7 @@ type Route struct {
 	Method, Path string
 	Query        []string
 	TakesBody    bool
+	Streams      bool // lines, whose faults are no faults of the whole
 	Change, Open bool
 }
 
@@ -76,7 +77,7 @@ type Route struct {
 func Routes() []Route {
 	var out []Route
 	for _, rt := range newService(Config{}).routes() {
-		out = append(out, Route{rt.method, rt.path, rt.query, rt.body != noBody, rt.change, rt.admit == openToAll})
+		out = append(out, Route{rt.method, rt.path, rt.query, rt.body != noBody, rt.body == streamedBody, rt.change, rt.admit == openToAll})
 	}
 	return out
 }
@@ -89,4 +90,10 @@ func Released(text string) (in, out []byte) {
 	in, out = x.in.Bytes(), x.out.Bytes()
 	x.release()
 	return in, out
+}
+
+// NewImporting returns the stack with POST /v1/import for anyone.
+func NewImporting(cfg Config) *gin.Engine {
+	s := newService(cfg)
+	return s.engine([]*route{{method: "POST", path: "/v1/import", admit: openToAll, body: streamedBody, query: []string{"recreate"}, handle: s.importSubjects}})
 }

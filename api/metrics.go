@@ -22,6 +22,7 @@ type meter struct {
 	latency  *prometheus.HistogramVec
 	tokenize itemMeter
 	reveal   itemMeter
+	imported itemMeter
 	meanings map[wire.Code]meaning
 }
 
@@ -45,6 +46,7 @@ func newMeter(reg *prometheus.Registry) *meter {
 	}, []string{"call", "code"}))
 	m.tokenize = itemMeter{items, "tokenize", items.WithLabelValues("tokenize", codeOK)}
 	m.reveal = itemMeter{items, "detokenize", items.WithLabelValues("detokenize", codeOK)}
+	m.imported = itemMeter{items, "import", items.WithLabelValues("import", codeOK)}
 	register[prometheus.Collector](reg, collectors.NewGoCollector())
 	register[prometheus.Collector](reg, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -107,7 +109,9 @@ type itemMeter struct {
 }
 
 // failed counts an item that has an error.
-func (im itemMeter) failed(e *vault.Error) { im.items.WithLabelValues(im.call, e.Code).Inc() }
+func (im itemMeter) failed(e *vault.Error) { im.count(wire.Code(e.Code)) }
+
+func (im itemMeter) count(code wire.Code) { im.items.WithLabelValues(im.call, string(code)).Inc() }
 
 // metrics answers GET /metrics.
 func (s *service) metrics(x *exchange) error {

@@ -29,6 +29,7 @@ func accessTable(token, desk string) map[string]access {
 		"GET /v1/subjects":                           {"/v1/subjects", "", []string{"operator"}, 200, false},
 		"DELETE /v1/subjects/:subject":               {"/v1/subjects/nobody", "", []string{"app", "officer"}, 404, false},
 		"DELETE /v1/subjects/:subject/fields/:field": {"/v1/subjects/nobody/fields/phone", "", []string{"app", "officer"}, 404, false},
+		"POST /v1/import":                            {"/v1/import", "", []string{"app"}, 200, false},
 		"POST /v1/tokenize":                          {"/v1/tokenize", `{"items":[]}`, []string{"app"}, 200, false},
 		"POST /v1/detokenize":                        {"/v1/detokenize", `{"purpose":"support","tokens":["` + token + `"]}`, []string{"app", "support"}, 200, false},
 		"POST /v1/tokens/inspect":                    {"/v1/tokens/inspect", `{"tokens":["` + token + `"]}`, []string{"app"}, 200, false},

@@ -27,7 +27,8 @@ const (
 	noBody       bodyMode = iota // a body is refused
 	optionalBody                 // an empty body stands for {}
 	requiredBody
-	ignoredBody // answered without a look at it
+	ignoredBody  // answered without a look at it
+	streamedBody // lines of JSON, which the handler reads by itself
 )
 
 // route is one method of one path.
@@ -83,6 +84,7 @@ func (s *service) routes() []*route {
 		{method: "POST", path: "/v1/detokenize", body: requiredBody, handle: handle(s.detokenize)},
 		{method: "POST", path: "/v1/tokens/inspect", body: requiredBody, handle: handle(s.inspect)},
 		{method: "POST", path: "/v1/tokens/revoke", body: requiredBody, change: true, handle: handle(s.revoke)},
+		{method: "POST", path: "/v1/import", body: streamedBody, query: []string{"recreate"}, handle: s.importSubjects},
 
 		{method: "GET", path: "/v1/erasures", query: []string{"limit", "cursor", "subject"}, handle: handle(s.listErasures)},
 		{method: "GET", path: "/v1/erasures/:id", handle: handle(s.getErasure)},

@@ -59,6 +59,7 @@ var (
 	valueNoSniff   = []string{"nosniff"}
 	valueJSON      = []string{"application/json"}
 	valueProblem   = []string{"application/problem+json"}
+	valueNDJSON    = []string{"application/x-ndjson"}
 	valueBearer    = []string{"Bearer"}
 	valueClose     = []string{"close"}
 	valueOneSecond = []string{"1"}
@@ -242,18 +243,12 @@ func (x *exchange) send(status int, contentType []string) {
 
 // fail answers a problem.
 func (x *exchange) fail(err error) {
-	f, own := err.(*fault)
-	if !own && x.c.Request.Context().Err() != nil {
-		x.code = codeClientClosed
+	p, gone := x.problem(err)
+	if gone {
 		x.c.Writer.WriteHeader(statusClientClosed)
 		return
 	}
-	p := x.s.problemOf(err, x.rt.change)
-	p.RequestID = x.id
-	x.code = p.Code
-	if p.Status >= http.StatusInternalServerError {
-		x.s.log.Error("request failed", "request_id", x.id, "route", x.rt.path, "code", string(p.Code), "cause", cause(err))
-	}
+	f, own := err.(*fault)
 	h := x.c.Writer.Header()
 	switch p.Status {
 	case http.StatusUnauthorized:
@@ -272,6 +267,21 @@ func (x *exchange) fail(err error) {
 	x.send(p.Status, valueProblem)
 }
 
+// problem notes a failure and returns what the caller is told, unless it is gone.
+func (x *exchange) problem(err error) (p wire.Problem, gone bool) {
+	if _, own := err.(*fault); !own && x.c.Request.Context().Err() != nil {
+		x.code = codeClientClosed
+		return p, true
+	}
+	p = x.s.problemOf(err, x.rt.change)
+	p.RequestID = x.id
+	x.code = p.Code
+	if p.Status >= http.StatusInternalServerError {
+		x.s.log.Error("request failed", "request_id", x.id, "route", x.rt.path, "code", string(p.Code), "cause", cause(err))
+	}
+	return p, false
+}
+
 // cause is what lies below a failure, for the log; the failure itself is told by its code.
 func cause(err error) error {
 	if f, ok := err.(*fault); ok {
@@ -280,21 +290,25 @@ func cause(err error) error {
 	return vault.AsError(err).Unwrap()
 }
 
-// panicked answers 500, or reports that an answer has begun already and the connection must be cut. What was thrown may
-// be a value of a person; its type is logged, and itself only when the runtime made it. The stack is names and lines:
-// a printed stack shows arguments too.
+// panicked answers 500, or reports that an answer has begun already and the connection must be cut.
 func (x *exchange) panicked(p any) (begun bool) {
-	attrs := []any{"request_id", x.id, "route", x.rt.path, "type", fmt.Sprintf("%T", p), "stack", callers()}
-	if e, ok := p.(runtime.Error); ok {
-		attrs = append(attrs, "err", e.Error())
-	}
-	x.s.log.Error("panic", attrs...)
+	x.logPanic(p)
 	if x.c.Writer.Written() {
 		x.code = wire.InternalError
 		return true
 	}
 	x.fail(vault.ErrInternal)
 	return false
+}
+
+// logPanic is called while the panic goes by. What was thrown may be a value of a person; its type is logged, and itself
+// only when the runtime made it. The stack is names and lines: a printed stack shows arguments too.
+func (x *exchange) logPanic(p any) {
+	attrs := []any{"request_id", x.id, "route", x.rt.path, "type", fmt.Sprintf("%T", p), "stack", callers()}
+	if e, ok := p.(runtime.Error); ok {
+		attrs = append(attrs, "err", e.Error())
+	}
+	x.s.log.Error("panic", attrs...)
 }
 
 func callers() []string {

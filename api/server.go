@@ -13,6 +13,7 @@ import (
 // Server serves a handler with the limits that belong to connections.
 type Server struct {
 	http *http.Server
+	stop context.CancelFunc // tells requests that last that the server stops
 }
 
 const (
@@ -28,7 +29,10 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{http: &http.Server{
+	stopping, stop := context.WithCancel(context.Background())
+	base := context.WithValue(context.Background(), stoppingKey{}, stopping)
+	return &Server{stop: stop, http: &http.Server{
+		BaseContext:       func(net.Listener) context.Context { return base },
 		Handler:           h,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
@@ -38,7 +42,20 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 	}}
 }
 
-// Serve answers on l until ctx is done, then lets the requests under way finish, for at most 15 s. It closes l, and
+// stoppingKey finds, in a request's context, the one that ends when the server begins to stop.
+type stoppingKey struct{}
+
+// stoppingOf returns a context that ends when the server of a request begins to stop; where the request came in by
+// another server, never.
+func stoppingOf(ctx context.Context) context.Context {
+	if stopping, ok := ctx.Value(stoppingKey{}).(context.Context); ok {
+		return stopping
+	}
+	return context.Background()
+}
+
+// Serve answers on l until ctx is done, then lets the requests under way finish, for at most 15 s; an import ends with
+// the rows that it has taken. It closes l, and
 // returns nil when the end was asked for and nothing was cut off. A config with a certificate makes it TLS.
 func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) error {
 	s.http.TLSConfig = config
@@ -55,6 +72,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) 
 		return err
 	case <-ctx.Done():
 	}
+	s.stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	err := s.http.Shutdown(grace)

@@ -19,35 +19,47 @@ func (s *service) patchSubject(ctx context.Context, call vault.Call, p params, r
 	return written(p, req, func(r vault.PutRequest) (vault.PutResult, error) { return s.vault.Patch(ctx, call, r) })
 }
 
-// written is what PUT and PATCH have in common. Fields go to the vault in the order of their names, because JSON
-// objects have none.
+// written is what PUT and PATCH have in common.
 func written(p params, req *wire.PutSubject, write func(vault.PutRequest) (vault.PutResult, error)) (int, wire.SubjectTokens, error) {
 	recreate, err := p.recreate()
 	if err != nil {
 		return 0, wire.SubjectTokens{}, err
 	}
 	if req.Fields == nil {
-		return 0, wire.SubjectTokens{}, malformed("the member fields is missing")
+		return 0, wire.SubjectTokens{}, malformed(noFields)
 	}
-	r := vault.PutRequest{Subject: p.path("subject"), Recreate: recreate, Fields: make([]vault.FieldInput, 0, len(req.Fields))}
-	for _, name := range slices.Sorted(maps.Keys(req.Fields)) {
-		f := req.Fields[name]
-		r.Fields = append(r.Fields, vault.FieldInput{
-			Field: name, Value: secret.NewText(string(f.Value)), Remove: f.Remove, Source: f.Source, Authorization: f.Authorization,
-		})
-	}
+	r := putRequest(p.path("subject"), req.Fields, recreate)
 	res, err := write(r)
 	if err != nil {
 		return 0, wire.SubjectTokens{}, err
 	}
-	out := wire.SubjectTokens{Subject: r.Subject, Created: res.Created, Tokens: make(map[string]wire.Plain, len(res.Tokens)), Warnings: warnings(res.Warnings)}
-	for _, t := range res.Tokens {
-		out.Tokens[t.Field] = wire.Plain(t.Token.Reveal())
-	}
+	out := wire.SubjectTokens{Subject: r.Subject, Created: res.Created, Tokens: tokensByField(res.Tokens), Warnings: warnings(res.Warnings)}
 	if res.Created {
 		return http.StatusCreated, out, nil
 	}
 	return http.StatusOK, out, nil
+}
+
+const noFields = "the member fields is missing"
+
+// putRequest is a write for the vault. Its fields stand in the order of their names, because JSON objects have none.
+func putRequest(subject string, fields wire.Fields, recreate bool) vault.PutRequest {
+	r := vault.PutRequest{Subject: subject, Recreate: recreate, Fields: make([]vault.FieldInput, 0, len(fields))}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		f := fields[name]
+		r.Fields = append(r.Fields, vault.FieldInput{
+			Field: name, Value: secret.NewText(string(f.Value)), Remove: f.Remove, Source: f.Source, Authorization: f.Authorization,
+		})
+	}
+	return r
+}
+
+func tokensByField(from []vault.FieldToken) map[string]wire.Plain {
+	to := make(map[string]wire.Plain, len(from))
+	for _, t := range from {
+		to[t.Field] = wire.Plain(t.Token.Reveal())
+	}
+	return to
 }
 
 func warnings(from []vault.Warning) []wire.Warning {

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/cloakroom-io/cloakroom/api"
+	"github.com/cloakroom-io/cloakroom/vault"
 	"github.com/cloakroom-io/cloakroom/vault/vaulttest"
 )
 
@@ -19,6 +20,8 @@ type house struct {
 	keys map[string]string // role -> credential
 	api  http.Handler
 	dir  string
+
+	vault *vault.Vault
 }
 
 func newHouse(t testing.TB) *house { return newHouseWith(t, vaulttest.Options{}) }
@@ -31,6 +34,7 @@ func newHouseWith(t testing.TB, opt vaulttest.Options) *house {
 	for role, key := range in.Key {
 		h.keys[role] = key.Reveal()
 	}
+	h.vault = in.Vault
 	h.api = api.New(api.Config{Vault: in.Vault, Logger: h.log.logger()})
 	h.Server = serve(t, h.api)
 	return h

@@ -261,29 +261,16 @@ func (c *Client) once(ctx context.Context, r request, body []byte) ([]byte, erro
 
 // exchange performs r and returns the answer whatever its status; the response's body is read.
 func (c *Client) exchange(ctx context.Context, r request, body []byte) ([]byte, *http.Response, error) {
-	target := c.base + r.path
-	if len(r.query) > 0 {
-		target += "?" + r.query.Encode()
-	}
 	var reader io.Reader
 	if r.body != nil {
 		reader = bytes.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, target, reader)
+	req, err := c.newRequest(ctx, r, reader)
 	if err != nil {
-		return nil, nil, fmt.Errorf("client: %s %s: the request cannot be made", r.method, template(r.path))
+		return nil, nil, err
 	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
-	}
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+string(c.key))
-	}
-	if r.idempotencyKey != "" {
-		req.Header.Set("Idempotency-Key", r.idempotencyKey)
-	}
-	if r.requestID != "" {
-		req.Header.Set("X-Request-Id", r.requestID)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -295,6 +282,28 @@ func (c *Client) exchange(ctx context.Context, r request, body []byte) ([]byte, 
 		return nil, nil, fmt.Errorf("client: %s %s: %w", r.method, template(r.path), err)
 	}
 	return raw, resp, nil
+}
+
+// newRequest makes r with a body but for its type.
+func (c *Client) newRequest(ctx context.Context, r request, body io.Reader) (*http.Request, error) {
+	target := c.base + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("client: %s %s: the request cannot be made", r.method, template(r.path))
+	}
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+string(c.key))
+	}
+	if r.idempotencyKey != "" {
+		req.Header.Set("Idempotency-Key", r.idempotencyKey)
+	}
+	if r.requestID != "" {
+		req.Header.Set("X-Request-Id", r.requestID)
+	}
+	return req, nil
 }
 
 // ErrTooLarge: the answer is longer than Options.MaxAnswer. Ask for fewer items.

@@ -72,6 +72,9 @@ func everyMethod(s scene, id string) []method {
 		{"Patch", "app", func(v *vaulttest.Installation, c vault.Call) (any, error) {
 			return v.Patch(bg, c, vault.PutRequest{Subject: subject, Fields: []vault.FieldInput{{Field: "email", Remove: true}}})
 		}},
+		{"Import", "app", func(v *vaulttest.Installation, c vault.Call) (any, error) {
+			return v.Import(bg, c, []vault.PutRequest{{Subject: subject, Fields: vaulttest.Fields("phone", "13955512346", "text", "canary")}})
+		}},
 		{"Get", "app", func(v *vaulttest.Installation, c vault.Call) (any, error) {
 			return v.Get(bg, c, vault.GetRequest{Subject: subject})
 		}},

@@ -24,24 +24,17 @@ type sealedEdit struct {
 	tokens, values  []keys.Row
 }
 
-// seal turns edits into rows. Edits that changed nothing fall out. It refuses to replace or remove values while the
-// erasure ledger cannot be written.
+// seal turns edits into rows. Edits that changed nothing fall out.
 func (v *Vault) seal(edits []*edit, r *replay, pointers []byte) (*change, error) {
 	c := &change{replay: r}
 	for _, e := range edits {
-		if !e.changed {
-			continue
-		}
-		if len(e.tombs) > 0 {
-			if err := v.ledgerReady(); err != nil {
-				return nil, err
-			}
-		}
 		s, err := v.sealEdit(e)
 		if err != nil {
 			return nil, err
 		}
-		c.edits = append(c.edits, s)
+		if s != nil {
+			c.edits = append(c.edits, s)
+		}
 	}
 	if r != nil && !r.seen {
 		memory, err := v.sealReplay(r, pointers)
@@ -53,8 +46,17 @@ func (v *Vault) seal(edits []*edit, r *replay, pointers []byte) (*change, error)
 	return c, nil
 }
 
-// sealEdit takes a new SK, so that the body as it was dies with its bucket's generation.
+// sealEdit takes a new SK, so that the body as it was dies with its bucket's generation. An edit that changed nothing
+// gives nil. It refuses to replace or remove values while the erasure ledger cannot be written.
 func (v *Vault) sealEdit(e *edit) (*sealedEdit, error) {
+	if !e.changed {
+		return nil, nil
+	}
+	if len(e.tombs) > 0 {
+		if err := v.ledgerReady(); err != nil {
+			return nil, err
+		}
+	}
 	s := &sealedEdit{edit: e}
 	sk, err := random32(v.random)
 	if err != nil {
@@ -102,11 +104,11 @@ func (v *Vault) commit(ctx context.Context, c *change) error {
 	}
 	var tombs []tombstone
 	err := v.store.Update(ctx, func(tx store.Tx) error {
+		if err := v.write(tx, c.edits...); err != nil {
+			return err
+		}
 		tombs = tombs[:0]
 		for _, s := range c.edits {
-			if err := v.write(tx, s); err != nil {
-				return err
-			}
 			tombs = append(tombs, s.tombs...)
 		}
 		if err := bury(tx, tombs); err != nil {
@@ -123,18 +125,32 @@ func (v *Vault) commit(ctx context.Context, c *change) error {
 	return v.flushLedger(ctx)
 }
 
-// write puts one subject's rows after checking that the subject is still as it was read.
-func (v *Vault) write(tx store.Tx, s *sealedEdit) error {
+// write puts the rows of subjects after checking that these are still as they were read.
+func (v *Vault) write(tx store.Tx, edits ...*sealedEdit) error {
+	var index []indexChange
+	scheme := "" // of new keys, found to be the one in use
+	for _, s := range edits {
+		if s.created && s.key.Wrapped.Scheme() != scheme {
+			if err := checkScheme(tx, s.key.Wrapped); err != nil {
+				return err
+			}
+			scheme = s.key.Wrapped.Scheme()
+		}
+		if err := v.writeOne(tx, s); err != nil {
+			return err
+		}
+		index = append(index, s.index...)
+	}
+	return v.reindex(tx, index)
+}
+
+// writeOne is write for one subject, without the index.
+func (v *Vault) writeOne(tx store.Tx, s *sealedEdit) error {
 	if err := v.unchanged(tx, s.subject); err != nil {
 		return err
 	}
 	if err := v.checkBucket(tx, s.sid.Bucket(), len(s.tombs) > 0); err != nil {
 		return err
-	}
-	if s.created {
-		if err := checkScheme(tx, s.key.Wrapped); err != nil {
-			return err
-		}
 	}
 	if err := tx.Put(store.Subjects, keys.SubjectKeyRow(s.sid), s.keyRow); err != nil {
 		return err
@@ -159,10 +175,7 @@ func (v *Vault) write(tx store.Tx, s *sealedEdit) error {
 			return err
 		}
 	}
-	if err := v.markTokens(tx, s.dead); err != nil {
-		return err
-	}
-	return v.reindex(tx, s.sid, s.index)
+	return v.markTokens(tx, s.dead)
 }
 
 // unchanged compares the key row with what was read: every write of a body writes a new one.
@@ -209,51 +222,69 @@ func (v *Vault) markTokens(tx store.Tx, dead []deadToken) error {
 	return nil
 }
 
-// reindex moves a subject between index rows. Two subjects of a partition may share a value, so a row is read,
-// changed and sealed again.
-func (v *Vault) reindex(tx store.Tx, sid keys.SID, changes []indexChange) error {
-	if len(changes) == 0 {
-		return nil
+// reindex moves subjects between index rows. Subjects of a partition may share a value, so a row is read, changed and
+// sealed again: once for all of the change, because many rows of an import often share one.
+func (v *Vault) reindex(tx store.Tx, changes []indexChange) error {
+	type shared struct {
+		x uint16
+		p [32]byte
 	}
-	x := sid.Partition(v.keys.Log2P())
-	leaves := slices.ContainsFunc(changes, func(c indexChange) bool { return !c.add })
-	if err := v.checkPartition(tx, x, leaves); err != nil {
-		return err
-	}
+	var order []shared
+	steps := map[shared][]indexChange{}
+	leaves := map[uint16]bool{} // by partition: somebody leaves a row
 	for _, c := range changes {
-		at := v.keys.IndexRowKey(x, c.p)
-		row := keys.IndexRow{P: c.p}
-		value, err := tx.Get(store.Index, at[:])
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-		case err != nil:
-			return err
-		default:
-			if row, err = v.keys.OpenIndexRow(at, value); err != nil {
-				return err
-			}
-			if row.P != c.p {
-				return keys.ErrCorrupt
-			}
+		at := shared{c.sid.Partition(v.keys.Log2P()), c.p}
+		if steps[at] == nil {
+			order = append(order, at)
 		}
-		row.SIDs = slices.DeleteFunc(row.SIDs, func(s keys.SID) bool { return s == sid })
-		if c.add {
-			row.SIDs = append(row.SIDs, sid)
-		}
-		if len(row.SIDs) == 0 {
-			if err := tx.Delete(store.Index, at[:]); err != nil {
-				return err
-			}
-			continue
-		}
-		if value, err = v.keys.SealIndexRow(v.random, at, row); err != nil {
+		steps[at] = append(steps[at], c)
+		leaves[at.x] = leaves[at.x] || !c.add
+	}
+	for x, dirty := range leaves {
+		if err := v.checkPartition(tx, x, dirty); err != nil {
 			return err
 		}
-		if err := tx.Put(store.Index, at[:], value); err != nil {
+	}
+	for _, at := range order {
+		err := v.changeIndexRow(tx, at.x, at.p, func(sids []keys.SID) []keys.SID {
+			for _, c := range steps[at] {
+				sids = slices.DeleteFunc(sids, func(s keys.SID) bool { return s == c.sid })
+				if c.add {
+					sids = append(sids, c.sid)
+				}
+			}
+			return sids
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (v *Vault) changeIndexRow(tx store.Tx, x uint16, p [32]byte, change func([]keys.SID) []keys.SID) error {
+	at := v.keys.IndexRowKey(x, p)
+	row := keys.IndexRow{P: p}
+	value, err := tx.Get(store.Index, at[:])
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil:
+		return err
+	default:
+		if row, err = v.keys.OpenIndexRow(at, value); err != nil {
+			return err
+		}
+		if row.P != p {
+			return keys.ErrCorrupt
+		}
+	}
+	if row.SIDs = change(row.SIDs); len(row.SIDs) == 0 {
+		return tx.Delete(store.Index, at[:])
+	}
+	if value, err = v.keys.SealIndexRow(v.random, at, row); err != nil {
+		return err
+	}
+	return tx.Put(store.Index, at[:], value)
 }
 
 // checkBucket reads a bucket's generation row: a row sealed under another generation than the one in force must not

@@ -42,8 +42,9 @@ type largeValue struct {
 	record []byte
 }
 
-// indexChange adds the subject to the index row of p, or takes it out.
+// indexChange adds a subject to the index row of p, or takes it out.
 type indexChange struct {
+	sid keys.SID
 	p   [32]byte
 	add bool
 }
@@ -195,12 +196,12 @@ func (e *edit) reindex(v *Vault, f *bodyField, w fieldWrite) {
 		return
 	}
 	if f.ikVer > 0 {
-		e.index = append(e.index, indexChange{f.p, false})
+		e.index = append(e.index, indexChange{e.sid, f.p, false})
 	}
 	f.ikVer, f.p = 0, p
 	if w.def.Index {
 		f.ikVer = indexKeyVer
-		e.index = append(e.index, indexChange{p, true})
+		e.index = append(e.index, indexChange{e.sid, p, true})
 	}
 }
 
@@ -226,7 +227,7 @@ func (e *edit) remove(v *Vault, field string) (had bool) {
 	}
 	e.bury(v, f)
 	if f.ikVer > 0 {
-		e.index = append(e.index, indexChange{f.p, false})
+		e.index = append(e.index, indexChange{e.sid, f.p, false})
 	}
 	if f.large() {
 		e.puts = slices.DeleteFunc(e.puts, func(l largeValue) bool { return l.field == field })
@@ -264,13 +265,13 @@ func (e *edit) token(v *Vault, field, audience string) (secret.Text, error) {
 	return e.mint(v, bodyToken{field: field, audience: audience})
 }
 
-// room says that the subject can take no further token, after dropping those that have run out.
-func (e *edit) room(v *Vault) *Error {
+// room says that the subject cannot take n further tokens, after dropping those that have run out.
+func (e *edit) room(v *Vault, n int) *Error {
 	now := millis(v.now())
 	if len(e.body.tokens) >= maxTokens/2 {
 		e.endTokens(v, keys.TokenExpired, func(t *bodyToken) bool { return t.expiry != 0 && t.expiry <= now })
 	}
-	if len(e.body.tokens) >= maxTokens {
+	if len(e.body.tokens)+n > maxTokens {
 		return ErrConflict.saying(fmt.Sprintf("the subject has %d live tokens; revoke some first", maxTokens))
 	}
 	return nil
@@ -278,7 +279,7 @@ func (e *edit) room(v *Vault) *Error {
 
 // mint makes a new token of the form given.
 func (e *edit) mint(v *Vault, t bodyToken) (secret.Text, error) {
-	if err := e.room(v); err != nil {
+	if err := e.room(v, 1); err != nil {
 		return secret.Text{}, err
 	}
 	now := millis(v.now())

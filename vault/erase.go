@@ -249,7 +249,7 @@ func (v *Vault) destroy(tx store.Tx, s *subject) error {
 			}
 		}
 		if f.ikVer > 0 {
-			leaves = append(leaves, indexChange{f.p, false})
+			leaves = append(leaves, indexChange{s.sid, f.p, false})
 		}
 	}
 	var dead []deadToken
@@ -259,7 +259,7 @@ func (v *Vault) destroy(tx store.Tx, s *subject) error {
 	if err := v.markTokens(tx, dead); err != nil {
 		return err
 	}
-	return v.reindex(tx, s.sid, leaves)
+	return v.reindex(tx, leaves)
 }
 
 // replayErase answers a repeated erasure with the certificate of the first time.

@@ -17,13 +17,13 @@ type keychain struct {
 	release func() // nil: the turn is not held
 
 	old      map[keys.DEKRef]keys.DEKOutcome
-	fresh    []keys.NewDEK // for subjects that begin; the same ones at each try
+	fresh    map[keys.SID]keys.NewDEK // for subjects that begin; the same ones at each try
 	freshErr error
 }
 
 // change tries a change until what it read still stood when it committed.
 func (v *Vault) change(ctx context.Context, sids []keys.SID, try func(*keychain) error) error {
-	k := &keychain{v: v, sids: sids, old: map[keys.DEKRef]keys.DEKOutcome{}}
+	k := &keychain{v: v, sids: sids, old: map[keys.DEKRef]keys.DEKOutcome{}, fresh: map[keys.SID]keys.NewDEK{}}
 	defer k.close()
 	return attempt(ctx, func() error { return try(k) })
 }
@@ -33,7 +33,9 @@ func (k *keychain) close() {
 	for _, o := range k.old {
 		o.Key.Wipe()
 	}
-	k.drop()
+	for _, d := range k.fresh {
+		d.Key.Wipe()
+	}
 }
 
 func (k *keychain) leave() {
@@ -43,61 +45,70 @@ func (k *keychain) leave() {
 	}
 }
 
-func (k *keychain) drop() {
-	for _, d := range k.fresh {
-		d.Key.Wipe()
-	}
-	k.fresh = nil
-}
-
 // ready comes between reading subjects and changing them. It answers store.ErrConflict when they changed before the turn
 // was taken: at the next try it is held from the start.
 func (k *keychain) ready(ctx context.Context, subjects []*subject, withKeys bool) error {
 	if withKeys {
-		if old, fresh := k.missing(subjects); len(old) > 0 || fresh > 0 {
-			k.leave()
-			k.fetch(ctx, old, fresh)
-		}
+		k.supply(ctx, subjects)
 	}
+	changed, err := k.enter(ctx, subjects)
+	if len(changed) > 0 {
+		return store.ErrConflict
+	}
+	return err
+}
+
+// supply fetches the keys of subjects that are not at hand, giving the turn back before.
+func (k *keychain) supply(ctx context.Context, subjects []*subject) {
+	if old, begin := k.missing(subjects); len(old) > 0 || len(begin) > 0 {
+		k.leave()
+		k.fetch(ctx, old, begin)
+	}
+}
+
+// enter takes the turn unless it is held, and returns the places of the subjects that changed before it was taken.
+func (k *keychain) enter(ctx context.Context, subjects []*subject) (changed []int, err error) {
 	if k.release != nil {
-		return nil
+		return nil, nil
 	}
-	var err error
 	if k.release, err = k.v.turns.take(ctx, k.sids...); err != nil {
-		return err
+		return nil, err
 	}
-	return k.v.asRead(ctx, subjects)
+	return k.v.changed(ctx, subjects)
 }
 
 // missing tells which keys are not at hand. A key that could not be had is not asked for again.
-func (k *keychain) missing(subjects []*subject) (old []keys.DEKRef, fresh int) {
-	begin := 0
-	for _, s := range subjects {
-		if !s.exists() {
-			begin++
-		} else if _, ok := k.old[s.ref()]; !ok {
-			old = append(old, s.ref())
+func (k *keychain) missing(subjects []*subject) (old []keys.DEKRef, begin []keys.SID) {
+	for sid, d := range k.fresh {
+		if d.Wrapped.Scheme() != k.v.kms.Scheme() { // a move of all keys began meanwhile
+			d.Key.Wipe()
+			delete(k.fresh, sid)
 		}
 	}
-	if len(k.fresh) > 0 && k.fresh[0].Wrapped.Scheme() != k.v.kms.Scheme() {
-		k.drop() // a move of all keys began meanwhile
+	for _, s := range subjects {
+		if s.exists() {
+			if _, ok := k.old[s.ref()]; !ok {
+				old = append(old, s.ref())
+			}
+		} else if _, ok := k.fresh[s.sid]; !ok && k.freshErr == nil {
+			begin = append(begin, s.sid)
+		}
 	}
-	if k.freshErr == nil {
-		fresh = max(0, begin-len(k.fresh))
-	}
-	return old, fresh
+	return old, begin
 }
 
-func (k *keychain) fetch(ctx context.Context, old []keys.DEKRef, fresh int) {
+func (k *keychain) fetch(ctx context.Context, old []keys.DEKRef, begin []keys.SID) {
 	for i, o := range k.v.deks.Unwrap(ctx, old) {
 		k.old[old[i]] = o
 	}
-	if fresh == 0 {
+	if len(begin) == 0 {
 		return
 	}
 	var made []keys.NewDEK
-	made, k.freshErr = k.v.deks.New(ctx, fresh)
-	k.fresh = append(k.fresh, made...)
+	made, k.freshErr = k.v.deks.New(ctx, len(begin))
+	for i, d := range made {
+		k.fresh[begin[i]] = d
+	}
 }
 
 // edits opens subjects for change, with the keys at hand: new ones for subjects that begin, the old ones elsewhere. A
@@ -107,42 +118,48 @@ func (k *keychain) edits(ctx context.Context, subjects []*subject, ids []string)
 		return nil, nil, err
 	}
 	out, errs := make([]*edit, len(subjects)), make([]*Error, len(subjects))
-	begun := 0
 	for i, s := range subjects {
-		out[i] = &edit{subject: s}
-		if s.exists() {
-			had := k.old[s.ref()]
-			s.dek, errs[i] = had.Key, keyError(had.Err)
-			continue
-		}
-		if begun == len(k.fresh) {
-			errs[i] = ErrKey.because(k.freshErr)
-			continue
-		}
-		if err := out[i].begin(k.v, ids[i], k.fresh[begun]); err != nil {
+		var err error
+		if out[i], errs[i], err = k.edit(s, ids[i]); err != nil {
 			return nil, nil, err
 		}
-		begun++
 	}
 	return out, errs, nil
 }
 
-// asRead compares subjects with the store as it is now.
-func (v *Vault) asRead(ctx context.Context, subjects []*subject) error {
+// edit opens one subject for change, with the key at hand.
+func (k *keychain) edit(s *subject, id string) (*edit, *Error, error) {
+	e := &edit{subject: s}
+	if s.exists() {
+		had := k.old[s.ref()]
+		s.dek = had.Key
+		return e, keyError(had.Err), nil
+	}
+	dek, ok := k.fresh[s.sid]
+	if !ok {
+		return e, ErrKey.because(k.freshErr), nil
+	}
+	return e, nil, e.begin(k.v, id, dek)
+}
+
+// changed returns the places of the subjects that are no longer as they were read.
+func (v *Vault) changed(ctx context.Context, subjects []*subject) (places []int, err error) {
 	rows := make([][]byte, len(subjects))
 	for i, s := range subjects {
 		rows[i] = keys.SubjectKeyRow(s.sid)
 	}
-	return v.store.View(ctx, func(tx store.ReadTx) error {
+	err = v.store.View(ctx, func(tx store.ReadTx) error {
 		values, err := tx.GetMulti(store.Subjects, rows)
 		if err != nil {
 			return err
 		}
+		places = places[:0]
 		for i, s := range subjects {
 			if (values[i] == nil) != (s.before == nil) || !bytes.Equal(values[i], s.before) {
-				return store.ErrConflict
+				places = append(places, i)
 			}
 		}
 		return nil
 	})
+	return places, err
 }

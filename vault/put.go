@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 
+	"github.com/cloakroom-io/cloakroom/audit"
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/policy"
 	"github.com/cloakroom-io/cloakroom/store"
@@ -24,7 +25,7 @@ func (v *Vault) put(ctx context.Context, call Call, action policy.Action, req Pu
 		return out, err
 	}
 	if len(req.Fields) > maxFields {
-		return out, ErrMalformed.saying("more fields than a subject can hold")
+		return out, errManyFields
 	}
 	err = v.change(ctx, []keys.SID{v.keys.SID(req.Subject)}, func(k *keychain) (err error) {
 		out, err = v.tryPut(ctx, call, action, req, k)
@@ -44,18 +45,19 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 	if err != nil {
 		return out, rec.fail(ctx, err)
 	}
-	if refusal == nil && !s.exists() {
-		again := s.tomb != nil && req.Recreate
-		if r != nil && r.seen || !again && (action == policy.Patch || s.tomb != nil) {
-			refusal = s.missing()
-		}
+	switch {
+	case refusal != nil:
+	case r != nil && r.seen && !s.exists():
+		refusal = s.missing()
+	default:
+		refusal = s.mayBegin(action, req.Recreate)
 	}
 	if refusal != nil {
 		rec.item(&sid, "", "", "", refusal)
 		return out, rec.refuse(ctx, refusal)
 	}
-	writes, err := v.validateFields(p, action, req, &out)
-	if err != nil {
+	var writes []fieldWrite
+	if writes, out.Warnings, err = v.validateFields(p, action, req.Fields); err != nil {
 		rec.item(&sid, "", "", "", AsError(err))
 		return out, rec.fail(ctx, err)
 	}
@@ -67,25 +69,8 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 		return out, rec.fail(ctx, err)
 	}
 	out.Created = e.created
-	for i, w := range writes {
-		if req.Fields[i].Remove {
-			if e.remove(v, req.Fields[i].Field) {
-				rec.item(&sid, req.Fields[i].Field, "", "", nil)
-			}
-			continue
-		}
-		if err := e.set(v, w); err != nil {
-			return out, err
-		}
-		token, err := e.token(v, w.def.Name, "")
-		if err != nil {
-			return out, rec.fail(ctx, err)
-		}
-		rec.item(&sid, w.def.Name, token.Reveal(), "", nil)
-		out.Tokens = append(out.Tokens, FieldToken{w.def.Name, token})
-	}
-	if len(rec.event.Items) == 0 {
-		rec.item(&sid, "", "", "", nil)
+	if out.Tokens, rec.event.Items, err = e.put(v, req.Fields, writes); err != nil {
+		return out, rec.fail(ctx, err)
 	}
 	c, err := v.seal([]*edit{e}, r, v.putPointers(e, out.Tokens))
 	if err != nil {
@@ -119,30 +104,93 @@ func (v *Vault) readForPut(ctx context.Context, rec *record, call Call, action p
 	return s, p, r, refusal, err
 }
 
+// mayBegin says why a write must not make an absent subject, or nil.
+func (s *subject) mayBegin(action policy.Action, recreate bool) *Error {
+	if s.exists() || s.tomb == nil && action != policy.Patch || s.tomb != nil && recreate {
+		return nil
+	}
+	return s.missing()
+}
+
 // validateFields checks every field before anything is done, so that a put is all or nothing.
-func (v *Vault) validateFields(p *policyInForce, action policy.Action, req PutRequest, out *PutResult) ([]fieldWrite, error) {
-	writes := make([]fieldWrite, len(req.Fields))
-	for i, f := range req.Fields {
+func (v *Vault) validateFields(p *policyInForce, action policy.Action, fields []FieldInput) ([]fieldWrite, []Warning, error) {
+	writes := make([]fieldWrite, len(fields))
+	var warnings []Warning
+	for i, f := range fields {
 		if f.Remove {
 			if action != policy.Patch {
-				return nil, ErrMalformed.saying("null removes a field, with PATCH only").on(f.Field, "")
+				return nil, nil, ErrMalformed.saying("null removes a field, with PATCH only").on(f.Field, "")
 			}
 			if _, ok := p.Field(f.Field); !ok {
-				return nil, ErrUnknownField.on(f.Field, "")
+				return nil, nil, ErrUnknownField.on(f.Field, "")
 			}
 			continue
 		}
 		w, err := v.validate(p, f.Field, f.Value, f.Source, f.Authorization)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, rule := range w.canonical.Warnings {
-			out.Warnings = append(out.Warnings, Warning{f.Field, rule})
+			warnings = append(warnings, Warning{f.Field, rule})
 		}
 		writes[i] = w
 	}
-	return writes, nil
+	return writes, warnings, nil
 }
+
+// put makes the changes of one put, validated before, and returns the tokens of the fields that were set and what the
+// audit log says of each. An Error leaves the edit as it was.
+func (e *edit) put(v *Vault, fields []FieldInput, writes []fieldWrite) (tokens []FieldToken, items []audit.Item, err error) {
+	if err := e.fits(v, writes); err != nil {
+		return nil, nil, err
+	}
+	for i, w := range writes {
+		if fields[i].Remove {
+			if e.remove(v, fields[i].Field) {
+				items = append(items, v.auditItem(&e.sid, fields[i].Field, "", "", nil))
+			}
+			continue
+		}
+		if err := e.set(v, w); err != nil {
+			return nil, nil, err
+		}
+		token, err := e.token(v, w.def.Name, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		items = append(items, v.auditItem(&e.sid, w.def.Name, token.Reveal(), "", nil))
+		tokens = append(tokens, FieldToken{w.def.Name, token})
+	}
+	if len(items) == 0 {
+		items = append(items, v.auditItem(&e.sid, "", "", "", nil))
+	}
+	return tokens, items, nil
+}
+
+// fits says that the subject cannot hold what is to be written.
+func (e *edit) fits(v *Vault, writes []fieldWrite) *Error {
+	fields, tokens := len(e.body.fields), 0
+	for _, w := range writes {
+		if w.def.Name == "" {
+			continue // a removal
+		}
+		if e.body.field(w.def.Name) == nil {
+			fields++
+		}
+		if _, stands := e.body.standing(w.def.Name, "", 0); !stands {
+			tokens++
+		}
+	}
+	if fields > maxFields {
+		return errManyFields
+	}
+	if tokens == 0 {
+		return nil
+	}
+	return e.room(v, tokens)
+}
+
+var errManyFields = ErrMalformed.saying("more fields than a subject can hold")
 
 // editOf opens the subject for change. Removing fields needs no data key, so that it works while the key service is away.
 func (k *keychain) editOf(ctx context.Context, s *subject, req PutRequest) (*edit, error) {

@@ -31,17 +31,22 @@ func (v *Vault) record(call Call, action policy.Action) *record {
 
 // item adds one datum that the call touched. A nil err means that it succeeded.
 func (r *record) item(sid *keys.SID, field, token, view string, err *Error) {
+	r.event.Items = append(r.event.Items, r.v.auditItem(sid, field, token, view, err))
+}
+
+// auditItem is what the log says of one datum.
+func (v *Vault) auditItem(sid *keys.SID, field, token, view string, err *Error) audit.Item {
 	it := audit.Item{Field: field, View: view, Outcome: outcomeOK}
 	if sid != nil {
-		it.Subject = r.v.subjectDigest(*sid)
+		it.Subject = v.subjectDigest(*sid)
 	}
 	if token != "" {
-		it.Token = audit.Digest(r.v.keys.AuditDigest("token", []byte(token)))
+		it.Token = audit.Digest(v.keys.AuditDigest("token", []byte(token)))
 	}
 	if err != nil {
 		it.Outcome = err.Code
 	}
-	r.event.Items = append(r.event.Items, it)
+	return it
 }
 
 // commit writes the entry and returns once it is durable.

@@ -201,7 +201,7 @@ func (t *tokenizing) open(ctx context.Context, k *keychain, subjects []*subject,
 // apply carries out one item. An error that is not the item's own ends the whole batch.
 func (t *tokenizing) apply(e *edit, it *TokenizeItem, w fieldWrite, out *TokenizeResult) (err error) {
 	if _, stands := e.body.standing(it.Field, it.Audience, 0); !stands || it.TTL > 0 || it.SingleUse {
-		if out.Err = e.room(t.v); out.Err != nil {
+		if out.Err = e.room(t.v, 1); out.Err != nil {
 			return nil // before the value is set: an item that fails changes nothing
 		}
 	}

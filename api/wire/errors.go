@@ -33,6 +33,7 @@ const (
 	KeyServiceUnavailable Code = "key_service_unavailable"
 	AuditUnavailable      Code = "audit_unavailable"
 	StoreUnavailable      Code = "store_unavailable"
+	ServerStopping        Code = "server_stopping"
 
 	TokenMalformed    Code = "token_malformed"
 	TokenUnknown      Code = "token_unknown"
