@@ -19,6 +19,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/cloakroom-io/cloakroom/vault"
 )
@@ -29,6 +30,7 @@ type Limits struct {
 	Discard  int64         // bytes of a too large body that are read and thrown away before the 413; 16 MiB
 	BodyTime time.Duration // from the start of the request to the last byte of its body; 20 s
 	Silence  time.Duration // of an import: between two pieces of its body, and for one of its answer to be taken; 2 min
+	Imports  int           // that are under way at once; one more is refused; 16
 }
 
 // Config says what to serve.
@@ -46,6 +48,7 @@ const (
 	DefaultDiscard  = 16 << 20
 	DefaultBodyTime = 20 * time.Second
 	DefaultSilence  = 2 * time.Minute
+	DefaultImports  = 16
 )
 
 // service is what all exchanges share.
@@ -56,7 +59,8 @@ type service struct {
 	limits Limits
 	meter  *meter
 
-	exchanges sync.Pool // of *exchange
+	importing *semaphore.Weighted // of Limits.Imports
+	exchanges sync.Pool           // of *exchange
 }
 
 // New returns the handler of all routes. It may be called for several vaults in one process; two that share a
@@ -87,6 +91,10 @@ func newService(cfg Config) *service {
 	if s.limits.Silence <= 0 {
 		s.limits.Silence = DefaultSilence
 	}
+	if s.limits.Imports <= 0 {
+		s.limits.Imports = DefaultImports
+	}
+	s.importing = semaphore.NewWeighted(int64(s.limits.Imports))
 	reg := cfg.Registry
 	if reg == nil {
 		reg = prometheus.NewRegistry()

@@ -11,7 +11,7 @@ import (
 
 // A chunk ends at any of these.
 const (
-	chunkLines   = 500
+	chunkLines   = 1000
 	chunkBytes   = 1 << 20               // a further line may exceed it
 	chunkSilence = 50 * time.Millisecond // in which no further line comes
 )
@@ -32,17 +32,18 @@ type chunk struct {
 }
 
 // gather takes lines until a chunk is full, and reports whether there may be more.
-func gather(ctx context.Context, incoming <-chan line) (c *chunk, more bool) {
+func gather(ctx context.Context, incoming *lineQueue) (c *chunk, more bool) {
 	c = &chunk{parsed: make(chan struct{}), done: make(chan struct{})}
 	pause := time.NewTimer(chunkSilence)
 	defer pause.Stop()
 	var silence <-chan time.Time // a chunk without lines waits for as long as it takes
 	for len(c.lines) < chunkLines && c.bytes < chunkBytes {
 		select {
-		case l, ok := <-incoming:
+		case l, ok := <-incoming.lines:
 			if !ok {
 				return c, false
 			}
+			incoming.took(l)
 			c.lines = append(c.lines, l)
 			c.bytes += len(l.text)
 			pause.Reset(chunkSilence)
@@ -57,20 +58,24 @@ func gather(ctx context.Context, incoming <-chan line) (c *chunk, more bool) {
 }
 
 // parse reads the lines; a bad one gets its answer at once.
-func (c *chunk) parse(recreate bool) []wire.ImportResult {
+func (c *chunk) parse(recreate, same bool) []wire.ImportResult {
 	defer close(c.parsed)
 	answers := make([]wire.ImportResult, len(c.lines))
 	c.subjects = make(map[string]bool, len(c.lines))
 	for i, l := range c.lines {
 		answers[i].Line = l.n
 		var row wire.ImportRow
-		if err := parseRow(l, &row); err != nil {
+		err := parseRow(l, &row)
+		c.lines[i].text = nil // its values stand in the row from here on
+		if err != nil {
 			answers[i].Error = malformedItem(err)
 			continue
 		}
 		answers[i].Subject = row.Subject
 		c.subjects[row.Subject] = true
-		c.rows, c.place = append(c.rows, putRequest(row.Subject, row.Fields, recreate)), append(c.place, i)
+		req := putRequest(row.Subject, row.Fields, recreate)
+		req.SameSource = same
+		c.rows, c.place = append(c.rows, req), append(c.place, i)
 	}
 	return answers
 }
@@ -92,13 +97,14 @@ func parseRow(l line, row *wire.ImportRow) error {
 // that the later line of the two wins.
 func (im *importing) do(ctx context.Context, c, before *chunk) {
 	defer close(c.done)
+	defer func() { c.lines, c.rows = nil, nil }() // the chunk waits to be answered, and is asked for its subjects
 	defer func() {
 		if p := recover(); p != nil {
 			im.x.logPanic(p)
 			c.answers, c.fault = nil, vault.ErrInternal
 		}
 	}()
-	answers := c.parse(im.recreate)
+	answers := c.parse(im.recreate, im.same)
 	if before != nil {
 		<-before.parsed
 		if c.meets(before) {

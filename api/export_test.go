@@ -95,5 +95,5 @@ func Released(text string) (in, out []byte) {
 // NewImporting returns the stack with POST /v1/import for anyone.
 func NewImporting(cfg Config) *gin.Engine {
 	s := newService(cfg)
-	return s.engine([]*route{{method: "POST", path: "/v1/import", admit: openToAll, body: streamedBody, query: []string{"recreate"}, handle: s.importSubjects}})
+	return s.engine([]*route{{method: "POST", path: "/v1/import", admit: openToAll, body: streamedBody, query: []string{"recreate", "replace"}, handle: s.importSubjects}})
 }

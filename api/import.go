@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -15,11 +17,16 @@ const linger = time.Second
 
 // importing is one import under way. Its parts work at once and each waits for the next: feed reads lines, gather makes
 // chunks of them, two chunks at most are with the vault, and the handler writes what became of them, in order. So who
-// does not read the answer is not read from either, and memory stays the same however long the body is.
+// does not read the answer is not read from either.
+//
+// What it holds is bounded by bytes, however long the body and its lines are: a line that is being read and up to 1 MiB
+// (queuedBytes) that wait for a chunk, a chunk that is being made and two that are with the vault. A chunk has less than
+// 2 MiB of lines, and the vault needs a few times as much for what it makes of them. Limits.Imports bounds them all.
 type importing struct {
 	x        *exchange
 	call     vault.Call
 	recreate bool
+	same     bool // ?replace=same-source
 	control  *http.ResponseController
 	body     *pacedBody
 	in       *lines
@@ -37,6 +44,10 @@ func (s *service) importSubjects(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	same, err := x.params().sameSource()
+	if err != nil {
+		return err
+	}
 	call, err := x.call()
 	if err != nil {
 		return err
@@ -47,7 +58,7 @@ func (s *service) importSubjects(x *exchange) error {
 	_ = control.SetWriteDeadline(time.Time{})
 	body := &pacedBody{body: x.c.Request.Body, control: control, silence: s.limits.Silence}
 	im := &importing{
-		x: x, call: call, recreate: recreate, control: control, body: body, in: newLines(body),
+		x: x, call: call, recreate: recreate, same: same, control: control, body: body, in: newLines(body),
 		chunks: make(chan *chunk, 1), // one waits here, one is waited for: two are with the vault
 		sum:    wire.ImportEnd{End: true},
 	}
@@ -55,6 +66,13 @@ func (s *service) importSubjects(x *exchange) error {
 }
 
 func (im *importing) run() error {
+	if s := im.x.s; !s.importing.TryAcquire(1) {
+		// net/http cannot use a connection again whose body nobody has read while the answer may begin before its end.
+		im.body.endBy(time.Now().Add(linger))
+		_, _ = io.Copy(io.Discard, im.body)
+		return &fault{code: wire.RateLimited, detail: "as many imports as the server takes at once (" + strconv.Itoa(s.limits.Imports) + ") are under way; try again when one has ended"}
+	}
+	defer im.x.s.importing.Release(1)
 	ctx, cancel := context.WithCancel(im.x.c.Request.Context())
 	var all sync.WaitGroup
 	defer func() {
@@ -89,7 +107,7 @@ func (im *importing) read(ctx context.Context, all *sync.WaitGroup) {
 	defer enough()
 	stopping := stoppingOf(ctx)
 	defer context.AfterFunc(stopping, enough)()
-	incoming := make(chan line, 64)
+	incoming := newLineQueue()
 	fed := make(chan error, 1)
 	all.Go(func() { fed <- feed(reading, im.in, incoming) })
 	var before *chunk

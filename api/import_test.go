@@ -231,6 +231,8 @@ func TestImportRefused(t *testing.T) {
 		"compressed":      {body: good, header: []string{"Content-Encoding", "gzip"}, status: 415, code: wire.UnsupportedMediaType},
 		"other charset":   {body: good, header: []string{"Content-Type", ndjson + "; charset=gbk"}, status: 415, code: wire.UnsupportedMediaType},
 		"recreate":        {body: good, query: "?recreate=1", status: 400, code: wire.MalformedRequest},
+		"replace":         {body: good, query: "?replace=never", status: 400, code: wire.MalformedRequest},
+		"replace nothing": {body: good, query: "?replace=", status: 400, code: wire.MalformedRequest},
 		"unknown query":   {body: good, query: "?x=1", status: 400, code: wire.MalformedRequest},
 		"role":            {body: good, role: "support", status: 403, code: wire.Forbidden},
 		"role, bad lines": {body: "x\n\n", role: "support", status: 403, code: wire.Forbidden},
@@ -278,7 +280,7 @@ func TestImportOfOneSubject(t *testing.T) {
 	}
 }
 
-// TestImportOfManyFields: more fields in 500 lines than one entry of the audit log can name.
+// TestImportOfManyFields: more fields in one chunk of lines than one entry of the audit log can name.
 func TestImportOfManyFields(t *testing.T) {
 	h := newHouse(t)
 	names := []string{"phone", "name", "text"}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -100,10 +102,45 @@ func (b *pacedBody) endBy(t time.Time) {
 	_ = b.control.SetReadDeadline(t)
 }
 
+// lineQueue holds lines between their reader and whoever makes chunks of them. It is bounded by bytes and by number: many
+// short lines wait there while the vault is busy, and few long ones.
+type lineQueue struct {
+	lines chan line // closed at the end
+	room  *semaphore.Weighted
+}
+
+const (
+	queuedLines = 64
+	queuedBytes = 1 << 20
+)
+
+func newLineQueue() *lineQueue {
+	return &lineQueue{make(chan line, queuedLines), semaphore.NewWeighted(queuedBytes)}
+}
+
+// put waits for room. It fails when ctx ends before.
+func (q *lineQueue) put(ctx context.Context, l line) error {
+	if err := q.room.Acquire(ctx, l.weight()); err != nil {
+		return err
+	}
+	select {
+	case q.lines <- l:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// took is called with each line that was taken out.
+func (q *lineQueue) took(l line) { q.room.Release(l.weight()) }
+
+// weight is at most queuedBytes, so that a line of any length has a place.
+func (l line) weight() int64 { return int64(min(cap(l.text), queuedBytes)) }
+
 // feed sends the lines of a body until it ends or nobody wants more; what comes then is thrown away, so that the caller
 // gets to read why. It returns what ended the body, nil at its proper end.
-func feed(ctx context.Context, in *lines, to chan<- line) error {
-	defer close(to)
+func feed(ctx context.Context, in *lines, to *lineQueue) error {
+	defer close(to.lines)
 	for {
 		l, err := in.next()
 		if err == io.EOF {
@@ -112,9 +149,7 @@ func feed(ctx context.Context, in *lines, to chan<- line) error {
 		if err != nil {
 			return err
 		}
-		select {
-		case to <- l:
-		case <-ctx.Done():
+		if to.put(ctx, l) != nil {
 			_, err := io.Copy(io.Discard, in.in)
 			return err
 		}

@@ -230,9 +230,23 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	w.ask("app", "POST", "/v1/tokens/revoke", "/v1/tokens/revoke", list, 200, "Idempotency-Key", "k2")
 	w.ask("app", "POST", "/v1/tokens/inspect", "/v1/tokens/inspect", list, 200)
 
+	w.ask("operator", "GET", "/v1/tokens", "/v1/tokens?limit=1&audience=app&fields=phone,name", "", 200)
+	w.ask("operator", "GET", "/v1/tokens", "/v1/tokens", "", 200)
+	w.ask("operator", "GET", "/v1/tokens", "/v1/tokens?audience=nobody", "", 422)
+	w.ask("operator", "GET", "/v1/tokens", "/v1/tokens?fields=colour", "", 422)
+	w.ask("operator", "GET", "/v1/tokens", "/v1/tokens?cursor=x", "", 400)
+	w.ask("app", "PUT", subject, "/v1/subjects/u1", `{"fields":{"phone":{"value":"13800138000","source":"partner","authorization":"contract 12"}}}`, 200)
+	w.ask("officer", "GET", "/v1/export", "/v1/export?limit=1", "", 200)
+	w.ask("officer", "GET", "/v1/export", "/v1/export", "", 200)
+	w.ask("officer", "GET", "/v1/export", "/v1/export?limit=1001", "", 400)
+	w.ask("officer", "GET", "/v1/subjects/{subject}/export", "/v1/subjects/u1/export", "", 200)
+	w.ask("officer", "GET", "/v1/subjects/{subject}/export", "/v1/subjects/nobody/export", "", 404)
+	w.ask("officer", "GET", "/v1/subjects/{subject}/export", "/v1/subjects/13800138000/export", "", 422)
+
 	const lines = "application/x-ndjson"
 	w.ask("app", "POST", "/v1/import", "/v1/import", `{"subject":"u3","fields":{"phone":"13900139000","name":{"value":"李四","source":"partner"}}}`+"\n"+
 		`{"subject":"u3","fields":{"phone":"13900139000"}}`+"\n"+`{"subject":"u3","fields":{"phone":"x"}}`, 200, "Content-Type", lines)
+	w.ask("app", "POST", "/v1/import", "/v1/import?replace=same-source", `{"subject":"u3","fields":{"name":{"value":"张三","source":"dealer"}}}`, 200, "Content-Type", lines)
 	w.ask("app", "POST", "/v1/import", "/v1/import?recreate=maybe", "{}\n", 400, "Content-Type", lines)
 
 	w.ask("app", "DELETE", field, "/v1/subjects/u1/fields/email", `{"reason":"asked for it"}`, 200)
@@ -240,6 +254,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	w.ask("app", "DELETE", subject, "/v1/subjects/u1", "", 200)
 	w.ask("app", "DELETE", subject, "/v1/subjects/u1", "", 410)
 	w.ask("app", "GET", subject, "/v1/subjects/u1?purpose=service", "", 410)
+	w.ask("officer", "GET", "/v1/subjects/{subject}/export", "/v1/subjects/u1/export", "", 410)
 	w.ask("app", "PUT", subject, "/v1/subjects/u1", `{"fields":{"name":"王五"}}`, 410)
 	w.ask("app", "PATCH", subject, "/v1/subjects/u1", `{"fields":{"name":"王五"}}`, 410)
 	w.ask("app", "PUT", subject, "/v1/subjects/u1?recreate=true", `{"fields":{"name":"王五"}}`, 201)

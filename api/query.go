@@ -89,6 +89,17 @@ func (p params) recreate() (bool, error) {
 	return false, malformed("recreate is true or false")
 }
 
+// sameSource reads ?replace.
+func (p params) sameSource() (bool, error) {
+	switch v, ok := p.q["replace"]; {
+	case !ok, v == "always":
+		return false, nil
+	case v == "same-source":
+		return true, nil
+	}
+	return false, malformed("replace is always or same-source")
+}
+
 // fields reads ?fields, a list with commas; nil when it is absent.
 func (p params) fields() ([]string, error) {
 	v, ok := p.q["fields"]

@@ -77,14 +77,17 @@ func (s *service) routes() []*route {
 		{method: "PATCH", path: "/v1/subjects/:subject", body: requiredBody, change: true, query: []string{"recreate"}, handle: handle(s.patchSubject)},
 		{method: "GET", path: "/v1/subjects/:subject", query: []string{"purpose", "view", "fields"}, handle: handle(s.getSubject)},
 		{method: "GET", path: "/v1/subjects", query: []string{"limit", "cursor"}, handle: handle(s.listSubjects)},
+		{method: "GET", path: "/v1/subjects/:subject/export", handle: handle(s.exportSubject)},
+		{method: "GET", path: "/v1/export", query: []string{"limit", "cursor"}, handle: handle(s.export)},
 		{method: "DELETE", path: "/v1/subjects/:subject", body: optionalBody, change: true, handle: handle(s.eraseSubject)},
 		{method: "DELETE", path: "/v1/subjects/:subject/fields/:field", body: optionalBody, change: true, handle: handle(s.eraseField)},
 
 		{method: "POST", path: "/v1/tokenize", body: requiredBody, change: true, query: []string{"recreate"}, handle: handle(s.tokenize)},
 		{method: "POST", path: "/v1/detokenize", body: requiredBody, handle: handle(s.detokenize)},
+		{method: "GET", path: "/v1/tokens", query: []string{"limit", "cursor", "audience", "fields"}, handle: handle(s.listTokens)},
 		{method: "POST", path: "/v1/tokens/inspect", body: requiredBody, handle: handle(s.inspect)},
 		{method: "POST", path: "/v1/tokens/revoke", body: requiredBody, change: true, handle: handle(s.revoke)},
-		{method: "POST", path: "/v1/import", body: streamedBody, query: []string{"recreate"}, handle: s.importSubjects},
+		{method: "POST", path: "/v1/import", body: streamedBody, query: []string{"recreate", "replace"}, handle: s.importSubjects},
 
 		{method: "GET", path: "/v1/erasures", query: []string{"limit", "cursor", "subject"}, handle: handle(s.listErasures)},
 		{method: "GET", path: "/v1/erasures/:id", handle: handle(s.getErasure)},

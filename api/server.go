@@ -55,8 +55,8 @@ func stoppingOf(ctx context.Context) context.Context {
 }
 
 // Serve answers on l until ctx is done, then lets the requests under way finish, for at most 15 s; an import ends with
-// the rows that it has taken. It closes l, and
-// returns nil when the end was asked for and nothing was cut off. A config with a certificate makes it TLS.
+// the rows that it has taken. It closes l, and returns nil when the end was asked for and nothing was cut off. A config
+// with a certificate makes it TLS.
 func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) error {
 	s.http.TLSConfig = config
 	ended := make(chan error, 1)

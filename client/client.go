@@ -192,6 +192,10 @@ func RequestID(id string) Option { return func(r *request) { r.requestID = id } 
 // Recreate lets a write begin anew for an erased subject. Its old tokens stay dead.
 func Recreate() Option { return func(r *request) { r.ask("recreate", "true") } }
 
+// SameSource lets an import leave alone what another source stored: where a field holds another value from another source,
+// the row is refused with the code conflict and the rule "held". Import only.
+func SameSource() Option { return func(r *request) { r.ask("replace", "same-source") } }
+
 // ask sets a parameter of the query.
 func (r *request) ask(name, value string) {
 	if r.query == nil {

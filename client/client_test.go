@@ -72,6 +72,13 @@ func TestRoutes(t *testing.T) {
 			return err
 		}, `GET /v1/subjects/u1%2Ffields%2Fx%3Fy%23z?purpose=service `},
 		{"list", func(c *Client) error { _, err := c.ListSubjects(ctx, Page{Limit: 2, Cursor: "a b"}); return err }, `GET /v1/subjects?cursor=a+b&limit=2 `},
+		{"export", func(c *Client) error { _, err := c.Export(ctx, Page{Limit: 2, Cursor: "x"}); return err }, `GET /v1/export?cursor=x&limit=2 `},
+		{"export subject", func(c *Client) error { _, err := c.ExportSubject(ctx, "u1"); return err }, `GET /v1/subjects/u1/export `},
+		{"list tokens", func(c *Client) error { _, err := c.ListTokens(ctx, TokenQuery{}, Page{}); return err }, `GET /v1/tokens `},
+		{"list tokens of an audience", func(c *Client) error {
+			_, err := c.ListTokens(ctx, TokenQuery{Audience: "desk", Fields: []string{"phone", "name"}}, Page{Limit: 2, Cursor: "x"})
+			return err
+		}, `GET /v1/tokens?audience=desk&cursor=x&fields=phone%2Cname&limit=2 `},
 		{"erase", func(c *Client) error { _, err := c.EraseSubject(ctx, "u1", "asked"); return err }, `DELETE /v1/subjects/u1 {"reason":"asked"}`},
 		{"erase without reason", func(c *Client) error { _, err := c.EraseSubject(ctx, "u1", ""); return err }, `DELETE /v1/subjects/u1 `},
 		{"erase field", func(c *Client) error { _, err := c.EraseField(ctx, "u1", "phone", ""); return err }, `DELETE /v1/subjects/u1/fields/phone `},
@@ -135,6 +142,7 @@ func TestEmptyIDsAreNotSent(t *testing.T) {
 	c, _ := serve(t, Options{}, func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") })
 	for name, call := range map[string]func() error{
 		"subject": func() error { _, err := c.EraseSubject(t.Context(), "", ""); return err },
+		"export":  func() error { _, err := c.ExportSubject(t.Context(), ""); return err },
 		"field":   func() error { _, err := c.EraseField(t.Context(), "u1", "", ""); return err },
 		"service": func() error { return c.DisableService(t.Context(), "") },
 		"key":     func() error { return c.DisableKey(t.Context(), "desk", "") },

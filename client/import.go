@@ -57,7 +57,7 @@ func (c *Client) Import(ctx context.Context, next func() (wire.ImportRow, error)
 		end.Line = end.Lines + 1
 		return end, err
 	}
-	if !out.hasEnded() {
+	if !out.sent(end.OK + end.Failed) {
 		end.Line = end.Lines + 1
 		return end, errors.New("client: POST /v1/import: the server ended the import before the rows did")
 	}
@@ -87,6 +87,9 @@ func (c *Client) importing(req *http.Request, r request, each func(wire.ImportRe
 	for lines.Scan() {
 		var l importedLine
 		if json.Unmarshal(lines.Bytes(), &l) != nil {
+			if lines.Err() != nil {
+				break // the connection was cut within the line
+			}
 			return end, errors.New("client: POST /v1/import: the answer is not the documented JSON")
 		}
 		if l.End {
@@ -150,9 +153,10 @@ type outbox struct {
 	mu     sync.Mutex
 	moved  sync.Cond
 	rows   bytes.Buffer
-	ended  bool // no more rows come
-	closed bool // nobody takes them
-	breath bool // nothing was taken for importBreath
+	count  int64 // of the rows that were put
+	ended  bool  // no more rows come; stays false where it is the other side that ended
+	closed bool  // nobody takes them
+	breath bool  // nothing was taken for importBreath
 }
 
 func newOutbox() *outbox {
@@ -163,17 +167,18 @@ func newOutbox() *outbox {
 
 // fill writes rows until next ends or nobody takes them any more.
 func (o *outbox) fill(next func() (wire.ImportRow, error)) error {
-	defer o.end()
 	for n := 1; o.room(); n++ {
 		row, err := next()
-		if err == io.EOF {
-			return nil
-		}
 		if err != nil {
+			o.end()
+			if err == io.EOF {
+				return nil
+			}
 			return err
 		}
 		text, err := json.Marshal(row)
 		if err != nil {
+			o.end()
 			return fmt.Errorf("client: row %d cannot be written as JSON; values must be UTF-8", n)
 		}
 		o.put(text)
@@ -196,6 +201,7 @@ func (o *outbox) put(text []byte) {
 	defer o.mu.Unlock()
 	o.rows.Write(text)
 	o.rows.WriteByte('\n')
+	o.count++
 	o.moved.Broadcast()
 }
 
@@ -206,10 +212,11 @@ func (o *outbox) end() {
 	o.moved.Broadcast()
 }
 
-func (o *outbox) hasEnded() bool {
+// sent reports whether the input has come to its end and had n rows: so many answers are one for each.
+func (o *outbox) sent(n int64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.ended
+	return o.ended && o.count == n
 }
 
 func (o *outbox) close() {

@@ -35,6 +35,9 @@ func importServer(say func(w io.Writer, n int64, row wire.ImportRow) bool, end f
 				continue
 			}
 			if !say(w, n, row) {
+				// As the server does: else the answer may be lost with the connection.
+				_ = control.Flush()
+				_, _ = io.Copy(io.Discard, r.Body)
 				return
 			}
 			_ = control.Flush()
@@ -66,6 +69,7 @@ func rows(n int, err error) func() (wire.ImportRow, error) {
 
 func TestImport(t *testing.T) {
 	failing := errors.New("the disk is full")
+	answered := make(chan struct{}, 1) // each was called
 	refuse := func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, 503, wire.AuditUnavailable, "the audit log cannot be written")
 	}
@@ -115,9 +119,22 @@ func TestImport(t *testing.T) {
 			name: "connection lost", rows: 100_000, next: io.EOF, want: ErrCut, end: wire.ImportEnd{Lines: 1, OK: 1}, atLeast: true,
 			server: importServer(func(w io.Writer, n int64, row wire.ImportRow) bool {
 				if n == 500 {
+					<-answered // a reset connection loses what is under way
 					panic(http.ErrAbortHandler)
 				}
 				return stored(w, n, row)
+			}, wholeEnd),
+		},
+		{
+			name: "connection lost in a line", rows: 100_000, next: io.EOF, want: ErrCut, text: "1 lines were answered", end: wire.ImportEnd{Lines: 1, OK: 1, Line: 2},
+			server: importServer(func(w io.Writer, n int64, row wire.ImportRow) bool {
+				if n == 1 {
+					return stored(w, n, row)
+				}
+				<-answered
+				fmt.Fprint(w, `{"line":2,"subj`)
+				_ = http.NewResponseController(w.(http.ResponseWriter)).Flush()
+				panic(http.ErrAbortHandler)
 			}, wholeEnd),
 		},
 		{
@@ -134,15 +151,33 @@ func TestImport(t *testing.T) {
 				return false
 			}, wholeEnd),
 		},
+		{
+			name: "ended before a few rows", rows: 4, next: io.EOF, text: "before the rows did", end: wire.ImportEnd{End: true, Lines: 3, OK: 3, Line: 4},
+			server: importServer(func(w io.Writer, n int64, row wire.ImportRow) bool {
+				if n <= 3 {
+					return stored(w, n, row)
+				}
+				wholeEnd(w, 3)
+				return false
+			}, wholeEnd),
+		},
 		{name: "input fails", server: importServer(stored, wholeEnd), rows: 5, next: failing, want: failing, end: wire.ImportEnd{End: true, Lines: 5, OK: 5, Line: 6}},
 		{name: "output fails", server: importServer(stored, wholeEnd), rows: 100_000, next: io.EOF, each: 3, want: failing, end: wire.ImportEnd{Lines: 3, OK: 3, Line: 4}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cl, _ := serve(t, Options{}, c.server)
+			select {
+			case <-answered:
+			default:
+			}
 			seen := int64(0)
 			end, err := cl.Import(t.Context(), rows(c.rows, c.next), func(r wire.ImportResult) error {
 				if seen++; r.Line != seen {
 					t.Errorf("line %d in place of %d", r.Line, seen)
+				}
+				select {
+				case answered <- struct{}{}:
+				default:
 				}
 				if r.Error == nil && (!r.Created || r.Subject != fmt.Sprintf("u%d", seen) || string(r.Tokens["phone"]) != fmt.Sprintf("tok_%d", seen)) {
 					t.Errorf("line %d: %+v", seen, r)
@@ -176,12 +211,15 @@ func TestImportRequest(t *testing.T) {
 	cl, _ := serve(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got = r.Method + " " + r.RequestURI + " " + r.Header.Get("Content-Type") + " " + r.Header.Get("Authorization") + " " + r.Header.Get("X-Request-Id") + "\n" + string(body)
-		fmt.Fprintln(w, `{"end":true,"lines":0,"ok":0,"failed":0}`)
+		_ = stored(w, 1, wire.ImportRow{Subject: "u1"})
+		_ = stored(w, 2, wire.ImportRow{Subject: "u2"})
+		wholeEnd(w, 2)
 	})
-	if _, err := cl.Import(t.Context(), rows(2, io.EOF), nil, Recreate(), RequestID("r7")); err != nil {
+	each := func(wire.ImportResult) error { return nil }
+	if _, err := cl.Import(t.Context(), rows(2, io.EOF), each, Recreate(), SameSource(), RequestID("r7")); err != nil {
 		t.Fatal(err)
 	}
-	want := "POST /v1/import?recreate=true application/x-ndjson Bearer " + testKey + " r7\n" +
+	want := "POST /v1/import?recreate=true&replace=same-source application/x-ndjson Bearer " + testKey + " r7\n" +
 		`{"subject":"u1","fields":{"phone":"13800138000"}}` + "\n" + `{"subject":"u2","fields":{"phone":"13800138000"}}` + "\n"
 	if got != want {
 		t.Errorf("sent\n%s\nwant\n%s", got, want)

@@ -9,7 +9,7 @@ const (
 	Put          Action = "put"          // set fields of a subject
 	Patch        Action = "patch"        // set or remove fields of a subject that exists
 	Get          Action = "get"          // read the fields of one subject
-	List         Action = "list"         // list subjects: ids and times
+	List         Action = "list"         // list subjects: ids, times and tokens
 	Tokenize     Action = "tokenize"     // set a field and take its token
 	Detokenize   Action = "detokenize"   // read the values behind tokens
 	Inspect      Action = "inspect"      // see a token's field, audience and state
@@ -17,7 +17,7 @@ const (
 	Translate    Action = "translate"    // take the same value's token for another audience
 	Search       Action = "search"       // find subjects by an exact value
 	Erase        Action = "erase"        // erase a subject or a field
-	Export       Action = "export"       // hand out all that is held of a subject, for that person
+	Export       Action = "export"       // hand out all that is held of a subject, or of everybody
 	Disclosures  Action = "disclosures"  // see who was shown what of a subject
 	Hold         Action = "hold"         // restrict a subject, or keep it from erasure
 	Consent      Action = "consent"      // record and withdraw consent
@@ -51,8 +51,9 @@ func (a Action) NeedsPurpose() bool {
 	return false
 }
 
-// ceiling is the most that the action itself can show, whatever a role may see. An export is the person's own copy:
-// it is whole and needs no view. A search shows a match masked, so that a search never takes the place of a read.
+// ceiling is the most that the action itself can show, whatever a role may see. An export is the person's own copy, or
+// everybody's for leaving: it is whole and needs no view. A search shows a match masked, so that a search never takes the
+// place of a read.
 func (a Action) ceiling() View {
 	switch a {
 	case Get, Detokenize, Export:

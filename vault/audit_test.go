@@ -82,6 +82,17 @@ func everyMethod(s scene, id string) []method {
 			out, _, err := v.List(bg, c, vault.Page{})
 			return out, err
 		}},
+		{"Export", "officer", func(v *vaulttest.Installation, c vault.Call) (any, error) {
+			out, _, err := v.Export(bg, c, vault.Page{})
+			return out, err
+		}},
+		{"ExportSubject", "officer", func(v *vaulttest.Installation, c vault.Call) (any, error) {
+			return v.ExportSubject(bg, c, subject)
+		}},
+		{"ListTokens", "operator", func(v *vaulttest.Installation, c vault.Call) (any, error) {
+			out, _, err := v.ListTokens(bg, c, vault.TokenQuery{})
+			return out, err
+		}},
 		{"Tokenize", "app", func(v *vaulttest.Installation, c vault.Call) (any, error) {
 			return v.Tokenize(bg, c, []vault.TokenizeItem{{Subject: subject, Field: "name", Value: secret.NewText(canaryName), Audience: "support"}})
 		}},
@@ -288,6 +299,16 @@ func refusals(t *testing.T, v *vaulttest.Installation) {
 		{"erase of a field not there", func() error { _, err := v.EraseField(bg, officer, "r1", "email"); return err }, vault.ErrNotFound},
 		{"erase of a field that is none", func() error { _, err := v.EraseField(bg, officer, "r1", "canary_7730912"); return err }, vault.ErrUnknownField},
 		{"certificate not there", func() error { _, err := v.Erasure(bg, officer, "era_00000000000000000000000000"); return err }, vault.ErrNotFound},
+		{"export of nobody", func() error { _, err := v.ExportSubject(bg, officer, "r9"); return err }, vault.ErrSubjectNotFound},
+		{"export of the erased", func() error { _, err := v.ExportSubject(bg, officer, canarySubject); return err }, vault.ErrSubjectErased},
+		{"tokens of a field that is none", func() error {
+			_, _, err := v.ListTokens(bg, operator, vault.TokenQuery{Fields: []string{"canary_7730912"}})
+			return err
+		}, vault.ErrUnknownField},
+		{"tokens for no service", func() error {
+			_, _, err := v.ListTokens(bg, operator, vault.TokenQuery{Audience: "canary-7730912"})
+			return err
+		}, vault.ErrUnknownAudience},
 		{"put, key used", func() error { _, err := v.Put(bg, mismatch, vault.PutRequest{Subject: "r1"}); return err }, vault.ErrIdempotency},
 		{"tokenize, key used", func() error { _, err := v.Tokenize(bg, mismatch, nil); return err }, vault.ErrIdempotency},
 		{"revoke, key used", func() error { _, err := v.Revoke(bg, mismatch, nil); return err }, vault.ErrIdempotency},

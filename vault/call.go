@@ -35,6 +35,9 @@ type PutRequest struct {
 	Subject  string
 	Fields   []FieldInput
 	Recreate bool // begin anew for an erased subject
+	// SameSource refuses a field that is there with another value and another source: ErrConflict, rule "held". One
+	// with the same value from another source stays as it is, provenance too. False: what is written replaces what was.
+	SameSource bool
 }
 
 // FieldInput is one field of a write.

@@ -63,26 +63,33 @@ func (v *Vault) Detokenize(ctx context.Context, call Call, req DetokenizeRequest
 	return out, nil
 }
 
-// lookAgain takes back what was opened of a person who was erased while the call waited for the key service or the log:
-// from the certificate on nothing is shown. The log then has an entry without its effect, never the other way round.
+// lookAgain takes back what was opened by a token that has ended while the call waited for the key service or the log: with a
+// person or a field all its tokens end, and from the certificate on nothing is shown. The log then has an entry without its
+// effect, never the other way round. Tokens for single use were compared when they were spent.
 func (d *detokenizing) lookAgain(ctx context.Context, rec *record, out []Revealed) error {
 	if !rec.waited() {
 		return nil
 	}
-	sids := make([]keys.SID, len(d.subjects))
-	for j := range d.subjects {
-		sids[j] = d.subjects[j].sid
-	}
-	there, err := d.v.stillThere(ctx, sids)
-	if err != nil {
-		return err
-	}
+	var rows [][]byte
+	var at []int
 	for i := range d.items {
-		if d.items[i].err == nil && out[i].Err == nil && !there[d.items[i].holder] {
-			out[i] = Revealed{Field: out[i].Field, Err: ErrSubjectErased}
+		if it := &d.items[i]; out[i].Err == nil && it.token == nil {
+			rows, at = append(rows, it.key[:]), append(at, i)
 		}
 	}
-	return nil
+	err := d.v.store.View(ctx, func(tx store.ReadTx) error {
+		values, err := tx.GetMulti(store.Tokens, rows)
+		if err != nil {
+			return err
+		}
+		for j, i := range at {
+			if head, err := keys.ParseTokenRow(values[j]); err != nil || head.Gone {
+				out[i] = Revealed{Field: out[i].Field, Err: endedBy(values[j])}
+			}
+		}
+		return nil
+	})
+	return storeError(err)
 }
 
 // detokenizing is one batch on its way.

@@ -152,16 +152,21 @@ func (e *edit) set(v *Vault, w fieldWrite) error {
 
 // holds reports whether the field has exactly this value and provenance.
 func (e *edit) holds(v *Vault, f *bodyField, w fieldWrite) (bool, error) {
+	old, err := e.value(v, f)
+	if err != nil {
+		return false, err
+	}
+	return old.Equal(w.value) && f.source == w.source && f.authorization == w.authorization, nil
+}
+
+// value opens a field that is there, as this edit has left it.
+func (e *edit) value(v *Vault, f *bodyField) (secret.Text, error) {
 	record := e.subject.record(f)
 	if e.touched[f.name] && f.large() {
 		i := slices.IndexFunc(e.puts, func(l largeValue) bool { return l.field == f.name })
 		record = e.puts[i].record
 	}
-	old, err := v.openRecord(e.sid, e.dek, e.key.DEKVersion, f, record)
-	if err != nil {
-		return false, err
-	}
-	return old.Equal(w.value) && f.source == w.source && f.authorization == w.authorization, nil
+	return v.openRecord(e.sid, e.dek, e.key.DEKVersion, f, record)
 }
 
 // store keeps a record in the body, or in a row of its own when it is large.

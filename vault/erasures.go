@@ -44,17 +44,25 @@ func (v *Vault) certificate(ctx context.Context, id erasureID) (out []byte, err 
 	return out, storeError(err)
 }
 
-// certificateOf returns the certificate in a row. Nothing seals these rows, so it is verified, and that it is the one
-// asked for.
+// certificateOf returns the certificate in a row, as it was signed.
 func (v *Vault) certificateOf(id erasureID, row []byte) ([]byte, error) {
+	if _, err := v.openCertificate(id, row); err != nil {
+		return nil, err
+	}
+	return append([]byte(nil), row[1:]...), nil
+}
+
+// openCertificate reads the certificate in a row. Nothing seals these rows, so it is verified, and that it is the one
+// asked for.
+func (v *Vault) openCertificate(id erasureID, row []byte) (Certificate, error) {
 	if len(row) < 2 || row[0] != 1 {
-		return nil, fmt.Errorf("certificate: %w", ErrCorrupt)
+		return Certificate{}, fmt.Errorf("certificate: %w", ErrCorrupt)
 	}
 	c, err := VerifyCertificate(row[1:], v.cert.PublicKey())
 	if err != nil || c.Erasure != id.String() {
-		return nil, fmt.Errorf("certificate: %w", ErrCorrupt)
+		return Certificate{}, fmt.Errorf("certificate: %w", ErrCorrupt)
 	}
-	return append([]byte(nil), row[1:]...), nil
+	return c, nil
 }
 
 // ErasureQuery asks for certificates, oldest first.
@@ -121,7 +129,7 @@ func (v *Vault) Erasures(ctx context.Context, call Call, q ErasureQuery) (out []
 	return out, next, storeError(err)
 }
 
-// erasureIDs returns the first n ids that follow prefix, from a row on.
+// erasureIDs returns the first n ids that follow prefix, from a row on; all when n is below 0.
 func erasureIDs(tx store.ReadTx, prefix, from []byte, n int) ([]erasureID, error) {
 	var ids []erasureID
 	err := tx.Scan(store.Tombstones, from, prefixEnd(prefix), func(key, _ []byte) error {

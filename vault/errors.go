@@ -8,7 +8,7 @@ type Error struct {
 	Code   string
 	Detail string // what happened and what to do next, for people
 	Field  string // the field it is about, "" for none
-	Rule   string // the rule of the field's kind that was broken, "" for none
+	Rule   string // the rule of the field's kind that was broken, or "held" beside conflict; "" for none
 	cause  error
 }
 

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"slices"
 
 	"github.com/cloakroom-io/cloakroom/keys"
 	"github.com/cloakroom-io/cloakroom/policy"
@@ -81,13 +82,14 @@ func (v *Vault) Get(ctx context.Context, call Call, req GetRequest) ([]FieldView
 		return nil, err
 	}
 	if rec.waited() { // as in lookAgain
-		there, err := v.stillThere(ctx, []keys.SID{sid})
+		gone, err := v.lostSince(ctx, []*subject{s})
 		if err != nil {
 			return nil, err
 		}
-		if !there[0] {
+		if gone[0].all {
 			return nil, ErrSubjectErased
 		}
+		out = slices.DeleteFunc(out, func(f FieldView) bool { return gone[0].fields[f.Field] })
 	}
 	return out, nil
 }

@@ -27,7 +27,8 @@ type ImportResult struct {
 // one subject the later builds on the earlier. The same rows again change nothing and answer the same tokens, so there
 // is no Idempotency-Key. Without any rows it tells whether the caller may import.
 //
-// After an error none of the rows is stored, unless the store could not tell (ErrStoreUnavailable). Of two calls at once
+// After an error none of the rows is stored, unless the store could not tell (ErrStoreUnavailable). ErrKeyService is one
+// for all rows, also where some need no key that is not at hand: the same rows can be sent again. Of two calls at once
 // either may be the first to commit.
 func (v *Vault) Import(ctx context.Context, call Call, rows []PutRequest) ([]ImportResult, error) {
 	if err := checkImport(call, rows); err != nil {
@@ -116,8 +117,8 @@ func (m *importing) try(ctx context.Context, k *keychain) error {
 	if err := spread(len(work), func(i int) error { return m.seal(work[i], k) }); err != nil {
 		return err
 	}
-	if m.keysAway() {
-		return rec.refuse(ctx, ErrKeyService)
+	if err := m.keysAway(); err != nil {
+		return rec.refuse(ctx, ErrKeyService.because(err))
 	}
 	if err := m.enter(ctx, k); err != nil {
 		return err
@@ -275,7 +276,7 @@ func (m *importing) seal(q *importee, k *keychain) error {
 		if m.out[i].Err != nil {
 			continue
 		}
-		tokens, items, err := e.put(m.v, m.rows[i].Fields, q.writes[j])
+		tokens, items, err := e.put(m.v, &m.rows[i], q.writes[j])
 		var own *Error
 		switch err = storeError(err); {
 		case err == nil:
@@ -312,19 +313,16 @@ func (m *importing) refuseAll(q *importee, err *Error) {
 	}
 }
 
-// keysAway reports whether nothing can be stored because the key service does not answer. One that answers, and refuses
-// somebody's key, concerns that person's rows alone.
-func (m *importing) keysAway() bool {
-	away := false
+// keysAway returns why the key service gave no key for a row that is good, or nil. Such a row would be stored a moment
+// later: told as bad beside others that are stored, it would never be sent again. A key that the key service refuses to
+// open is that person's own matter.
+func (m *importing) keysAway() error {
 	for i := range m.out {
-		switch err := m.out[i].Err; {
-		case err == nil:
-			return false
-		case err.Is(ErrKey) && !errors.Is(err, keys.ErrUnwrap):
-			away = true
+		if err := m.out[i].Err; err != nil && err.Is(ErrKey) && !errors.Is(err, keys.ErrUnwrap) {
+			return err
 		}
 	}
-	return away
+	return nil
 }
 
 // enter takes the turn. People who changed before are made anew.

@@ -26,6 +26,24 @@ func (p Page) limit() (int, error) {
 	}
 }
 
+// bounds reads a page of a list of subjects: how many at most, and the row key that it begins at (nil: the first).
+func (p Page) bounds() (limit int, from []byte, err error) {
+	if limit, err = p.limit(); err != nil || p.Cursor == "" {
+		return limit, nil, err
+	}
+	after, err := base64.RawURLEncoding.Strict().DecodeString(p.Cursor)
+	if err != nil || len(after) != len(keys.SID{}) {
+		return 0, nil, errCursor
+	}
+	return limit, behind(keys.SID(after)), nil
+}
+
+// cursorAt asks for the page that begins behind a subject.
+func cursorAt(sid keys.SID) string { return base64.RawURLEncoding.EncodeToString(sid[:]) }
+
+// behind is a row key past every row of a subject, and before those of any other.
+func behind(sid keys.SID) []byte { return append(keys.SubjectValueRow(sid, "\xff"), 0xff) }
+
 // List names subjects with their times, in an order of the store's own. The ids lie under the subjects' own keys, so
 // that each one listed needs the key service.
 func (v *Vault) List(ctx context.Context, call Call, page Page) ([]SubjectEntry, string, error) {
@@ -33,17 +51,9 @@ func (v *Vault) List(ctx context.Context, call Call, page Page) ([]SubjectEntry,
 	if _, err := v.admit(ctx, rec, call, policy.List); err != nil {
 		return nil, "", err
 	}
-	limit, err := page.limit()
+	limit, from, err := page.bounds()
 	if err != nil {
 		return nil, "", err
-	}
-	var from []byte
-	if page.Cursor != "" {
-		after, err := base64.RawURLEncoding.Strict().DecodeString(page.Cursor)
-		if err != nil || len(after) != len(keys.SID{}) {
-			return nil, "", errCursor
-		}
-		from = append(keys.SubjectValueRow(keys.SID(after), "\xff"), 0xff) // past every row of that subject
 	}
 	var subjects []*subject
 	var next string
@@ -55,7 +65,7 @@ func (v *Vault) List(ctx context.Context, call Call, page Page) ([]SubjectEntry,
 		}
 		if len(sids) > limit {
 			sids = sids[:limit]
-			next = base64.RawURLEncoding.EncodeToString(sids[limit-1][:])
+			next = cursorAt(sids[limit-1])
 		}
 		subjects, err = v.load(tx, sids, nil)
 		return err

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"slices"
 
 	"github.com/cloakroom-io/cloakroom/audit"
 	"github.com/cloakroom-io/cloakroom/keys"
@@ -69,7 +70,7 @@ func (v *Vault) tryPut(ctx context.Context, call Call, action policy.Action, req
 		return out, rec.fail(ctx, err)
 	}
 	out.Created = e.created
-	if out.Tokens, rec.event.Items, err = e.put(v, req.Fields, writes); err != nil {
+	if out.Tokens, rec.event.Items, err = e.put(v, &req, writes); err != nil {
 		return out, rec.fail(ctx, err)
 	}
 	c, err := v.seal([]*edit{e}, r, v.putPointers(e, out.Tokens))
@@ -140,9 +141,16 @@ func (v *Vault) validateFields(p *policyInForce, action policy.Action, fields []
 
 // put makes the changes of one put, validated before, and returns the tokens of the fields that were set and what the
 // audit log says of each. An Error leaves the edit as it was.
-func (e *edit) put(v *Vault, fields []FieldInput, writes []fieldWrite) (tokens []FieldToken, items []audit.Item, err error) {
+func (e *edit) put(v *Vault, req *PutRequest, writes []fieldWrite) (tokens []FieldToken, items []audit.Item, err error) {
+	fields := req.Fields
 	if err := e.fits(v, writes); err != nil {
 		return nil, nil, err
+	}
+	var kept []string // fields that have the value already, from another source
+	if req.SameSource {
+		if kept, err = e.held(v, writes); err != nil {
+			return nil, nil, err
+		}
 	}
 	for i, w := range writes {
 		if fields[i].Remove {
@@ -151,8 +159,10 @@ func (e *edit) put(v *Vault, fields []FieldInput, writes []fieldWrite) (tokens [
 			}
 			continue
 		}
-		if err := e.set(v, w); err != nil {
-			return nil, nil, err
+		if !slices.Contains(kept, w.def.Name) {
+			if err := e.set(v, w); err != nil {
+				return nil, nil, err
+			}
 		}
 		token, err := e.token(v, w.def.Name, "")
 		if err != nil {
@@ -166,6 +176,27 @@ func (e *edit) put(v *Vault, fields []FieldInput, writes []fieldWrite) (tokens [
 	}
 	return tokens, items, nil
 }
+
+// held says that another source stored another value of a field, or which fields have theirs from another source.
+func (e *edit) held(v *Vault, writes []fieldWrite) (kept []string, err error) {
+	for _, w := range writes {
+		f := e.body.field(w.def.Name)
+		if w.def.Name == "" || f == nil || !f.present() || f.source == w.source {
+			continue
+		}
+		old, err := e.value(v, f)
+		if err != nil {
+			return nil, err
+		}
+		if !old.Equal(w.value) {
+			return nil, errHeld.on(f.name, "held")
+		}
+		kept = append(kept, f.name)
+	}
+	return kept, nil
+}
+
+var errHeld = ErrConflict.saying("the field holds another value, which came from another source")
 
 // fits says that the subject cannot hold what is to be written.
 func (e *edit) fits(v *Vault, writes []fieldWrite) *Error {

@@ -70,19 +70,7 @@ func (v *Vault) load(tx store.ReadTx, sids []keys.SID, large func(i int, field s
 			}
 			continue
 		}
-		if keyRow == nil || bodyRow == nil {
-			return nil, fmt.Errorf("a subject's key row stands without its body row: %w", ErrCorrupt)
-		}
-		s.before = append([]byte(nil), keyRow...)
-		if s.key, err = v.keys.OpenKeyRow(sid, keyRow); err != nil {
-			return nil, err
-		}
-		plain, err := v.keys.OpenBody(s.key.SK, sid, bodyRow)
-		s.key.SK.Wipe()
-		if err != nil {
-			return nil, err
-		}
-		if s.body, err = parseBody(plain.Reveal()); err != nil {
+		if err := s.open(v, keyRow, bodyRow); err != nil {
 			return nil, err
 		}
 		if len(s.body.tokens) >= maxTokens/2 {
@@ -108,6 +96,24 @@ func (v *Vault) load(tx store.ReadTx, sids []keys.SID, large func(i int, field s
 		}
 	}
 	return subjects, nil
+}
+
+// open opens a subject's two rows.
+func (s *subject) open(v *Vault, keyRow, bodyRow []byte) (err error) {
+	if keyRow == nil || bodyRow == nil {
+		return fmt.Errorf("a subject's key row stands without its body row: %w", ErrCorrupt)
+	}
+	s.before = append([]byte(nil), keyRow...)
+	if s.key, err = v.keys.OpenKeyRow(s.sid, keyRow); err != nil {
+		return err
+	}
+	plain, err := v.keys.OpenBody(s.key.SK, s.sid, bodyRow)
+	s.key.SK.Wipe()
+	if err != nil {
+		return err
+	}
+	s.body, err = parseBody(plain.Reveal())
+	return err
 }
 
 // forgetUsed takes the single-use tokens that opened off the list of live ones. Opening does not write the body, for
@@ -204,23 +210,6 @@ func (v *Vault) unwrap(ctx context.Context, subjects []*subject) []*Error {
 		subjects[i].dek, errs[i] = out.Key, keyError(out.Err)
 	}
 	return errs
-}
-
-// stillThere tells of each subject whether it has a key row at this moment.
-func (v *Vault) stillThere(ctx context.Context, sids []keys.SID) ([]bool, error) {
-	there := make([]bool, len(sids))
-	err := v.store.View(ctx, func(tx store.ReadTx) error {
-		rows := make([][]byte, len(sids))
-		for i, sid := range sids {
-			rows[i] = keys.SubjectKeyRow(sid)
-		}
-		values, err := tx.GetMulti(store.Subjects, rows)
-		for i := range values {
-			there[i] = values[i] != nil
-		}
-		return err
-	})
-	return there, storeError(err)
 }
 
 // wipeKeys overwrites the data keys that unwrap gave.

@@ -49,6 +49,19 @@ type itemError struct{ wire.ItemError }
 
 func (e itemError) Error() string { return describe(&e.ItemError) }
 
+// partlyError is why a result that is complete in itself lacks something: the exit code is exitPartly, even when it lacks everything.
+type partlyError struct{ error }
+
+func (e partlyError) Unwrap() error { return e.error }
+
+// partly returns nil when nothing is missing.
+func partly(err error) error {
+	if err == nil {
+		return nil
+	}
+	return partlyError{err}
+}
+
 // quiet is a failure that was explained on standard output already.
 type quiet struct{}
 
@@ -67,6 +80,8 @@ func (p *program) explain(err error) (int, string) {
 	case errors.Is(err, quiet{}), errors.Is(err, syscall.EPIPE):
 		// Whoever read the output has seen enough, or has all that there is to say.
 		return exitFailed, ""
+	case errors.As(err, new(partlyError)):
+		return exitPartly, oneLine(err.Error())
 	case errors.As(err, &some):
 		if some.failed < some.of {
 			return exitPartly, some.Error()

@@ -27,6 +27,8 @@ func TestExplain(t *testing.T) {
 		{"usage", usage("say so"), 2, "say so"},
 		{"some items", items(1, 2), 3, "1 of 2 failed; the reasons stand above"},
 		{"all items", items(2, 2), 1, "none of 2 succeeded; the reasons stand above"},
+		{"all of what is complete in itself", partly(items(2, 2)), 3, "none of 2 succeeded; the reasons stand above"},
+		{"one of it", partly(itemError{wire.ItemError{Code: wire.DataCorrupt, Detail: "a\x1b"}}), 3, `data_corrupt: a\x1b`},
 		{"problem, in one line", refused(wire.SubjectErased), 1, `subject_erased: why; not [request r1]`},
 		{"problem of the key", refused(wire.Unauthenticated), 1, `unauthenticated: why; not [request r1]; the key came from app.key`},
 		{"wrapped", fmt.Errorf("stopped after 1 of 2: %w", refused(wire.SubjectErased)), 1, `stopped after 1 of 2: subject_erased: why; not [request r1]`},
@@ -49,7 +51,7 @@ func TestExplain(t *testing.T) {
 			}
 		})
 	}
-	if items(0, 5) != nil {
+	if items(0, 5) != nil || partly(items(0, 5)) != nil {
 		t.Error("no failure is one")
 	}
 }
@@ -65,6 +67,8 @@ func TestErrorsAsJSON(t *testing.T) {
 	}{
 		{"usage", usage("say so"), `"code":"usage","detail":"say so"`},
 		{"some items", items(1, 2), `"code":"items_failed","detail":"1 of 2 failed; the reasons stand above"`},
+		{"what is missing", partly(itemError{wire.ItemError{Code: wire.DataCorrupt, Field: "shoe"}}), `"code":"data_corrupt","detail":"","field":"shoe"`},
+		{"all of what is complete in itself", partly(items(2, 2)), `"code":"items_failed","detail":"none of 2 succeeded; the reasons stand above"`},
 		{"one item", itemError{wire.ItemError{Code: wire.UnknownField, Detail: "why", Field: "shoe", Rule: "r"}}, `"code":"unknown_field","detail":"why","field":"shoe","rule":"r"`},
 		{"problem", refused, `"code":"invalid_value","detail":"why","status":422,"field":"phone","rule":"cn","request_id":"r1"`},
 		{"problem, wrapped", fmt.Errorf("stopped after 1 of 2: %w", refused), `"code":"invalid_value","detail":"stopped after 1 of 2: why","status":422,"field":"phone","rule":"cn","request_id":"r1"`},

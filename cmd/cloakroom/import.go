@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -22,10 +20,12 @@ all. Bad rows go to OUT.errors.csv with their row number, field and rule, withou
 
 FILE is CSV, TSV or NDJSON (by its name's end, or --format), - is standard input. Text is UTF-8, with or without a mark,
 GB18030, or UTF-16 with a mark; --encoding says so where it is not found out. CSV and TSV begin with a line that names
-the columns. An empty cell is no value and gets no token; a row of empty cells alone is passed over.
+the columns. An empty cell is no value and gets no token; a row of empty cells alone is passed over. A record of NDJSON
+may leave members out, but each needs the one of --subject: which of the others the first 200 records (or 1 MiB) do not
+have is noted on standard error.
 
 In CSV and TSV outputs a cell that a spreadsheet would take for a formula (it begins with = + - @, a tab or a line end)
-gets an apostrophe in front. Tokens never begin so; an id that begins with - is the one case in which an id is altered,
+gets an apostrophe in front, and in CSV one with a ; in it is quoted. Tokens never begin so; an id that begins with - is the one case in which an id is altered,
 and an --out of NDJSON alters nothing.
 
 When it is interrupted, or fails, or is killed, what was done stays done, and OUT.progress tells how far it came. The
@@ -83,7 +83,7 @@ func (p *program) importCommand() *cobra.Command {
 	fs.BoolVar(&f.dryRun, "dry-run", false, "store nothing; tell what would be bad, and how many values there are")
 	fs.BoolVar(&f.detect, "detect", false, "store nothing; propose the command from the header and the first rows")
 	fs.StringVar(&f.resume, "resume", "", "go on with an import that left this `file` (OUT.progress)")
-	fs.BoolVar(&f.force, "force", false, "write over OUT, and give up an import that can be resumed")
+	fs.BoolVar(&f.force, "force", false, "write over OUT, and give up an import that can be resumed, once the server has answered")
 	p.connects(c)
 	return c
 }
@@ -139,7 +139,7 @@ type importPlan struct {
 }
 
 func (f importFlags) plan(file string) (importPlan, error) {
-	p := importPlan{Subject: f.subject, Fields: []fieldColumn{}, Keep: []string{}}
+	p := importPlan{Subject: strings.TrimSpace(f.subject), Fields: []fieldColumn{}, Keep: []string{}}
 	var ok bool
 	switch {
 	case f.format != "":
@@ -150,7 +150,7 @@ func (f importFlags) plan(file string) (importPlan, error) {
 		p.Format = tablefile.CSV
 	default:
 		if p.Format, ok = tablefile.FormatOf(file); !ok {
-			return p, usage("the file's name does not tell its format; give --format csv, tsv or ndjson")
+			return p, unknownFormat(file)
 		}
 	}
 	if f.encoding != "" {
@@ -158,16 +158,9 @@ func (f importFlags) plan(file string) (importPlan, error) {
 			return p, usage("--encoding is utf-8, gb18030, utf-16le or utf-16be")
 		}
 	}
-	pairs, err := listed("map", f.fields)
-	if err != nil {
+	var err error
+	if p.Fields, err = fieldColumns("map", f.fields); err != nil {
 		return p, err
-	}
-	for _, pair := range pairs {
-		field, column, ok := strings.Cut(pair, "=")
-		if !ok || field == "" || column == "" {
-			return p, usage("--map is FIELD=COLUMN,... such as --map phone=手机号,name=姓名")
-		}
-		p.Fields = append(p.Fields, fieldColumn{field, column})
 	}
 	if p.Keep, err = listed("keep", f.keep); err != nil {
 		return p, err
@@ -175,12 +168,49 @@ func (f importFlags) plan(file string) (importPlan, error) {
 	return p, p.check()
 }
 
-// listed takes the words of flags apart. A word with a comma in it is quoted as in CSV.
+// unknownFormat looks into a file whose name does not tell its format: it may be no table at all.
+func unknownFormat(file string) error {
+	if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+		if f, err := os.Open(file); err == nil {
+			head := make([]byte, 16)
+			n, _ := io.ReadFull(f, head)
+			_ = f.Close()
+			if err := tablefile.NotATable(head[:n]); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+		}
+	}
+	return usage("the file's name does not tell its format; give --format csv, tsv or ndjson")
+}
+
+// fieldColumns takes the pairs of a flag apart.
+func fieldColumns(flag string, given []string) ([]fieldColumn, error) {
+	pairs, err := listed(flag, given)
+	if err != nil {
+		return nil, err
+	}
+	out := []fieldColumn{}
+	for _, pair := range pairs {
+		field, column, ok := strings.Cut(pair, "=")
+		field, column = strings.TrimSpace(field), strings.TrimSpace(column)
+		if !ok || field == "" || column == "" {
+			return nil, usage("--" + flag + " is FIELD=COLUMN,... such as --" + flag + " phone=手机号,name=姓名")
+		}
+		out = append(out, fieldColumn{field, column})
+	}
+	return out, nil
+}
+
+// listed takes the words of flags apart, without the spaces around them. A word with a comma in it is quoted as in CSV.
 func listed(flag string, given []string) ([]string, error) {
 	out := []string{}
 	for _, text := range given {
 		r := csv.NewReader(strings.NewReader(text))
+		r.TrimLeadingSpace = true
 		words, err := r.Read()
+		for i := range words {
+			words[i] = strings.TrimSpace(words[i])
+		}
 		if err != nil || slices.Contains(words, "") {
 			return nil, usage("--" + flag + " is a list with commas between its words")
 		}
@@ -240,57 +270,4 @@ func (p importPlan) columns() []string {
 		}
 	}
 	return all
-}
-
-// importInput is an open table.
-type importInput struct {
-	io.Reader
-	file *os.File // nil: standard input
-	path string   // absolute; "-" for standard input
-	info os.FileInfo
-}
-
-func (p *program) openInput(path string) (*importInput, error) {
-	if path == "-" {
-		return &importInput{Reader: p.in, path: path}, nil
-	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(abs)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && info.IsDir() {
-		err = fmt.Errorf("%s is a folder", path)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return &importInput{f, f, abs, info}, nil
-}
-
-func (i *importInput) close() {
-	if i.file != nil {
-		_ = i.file.Close()
-	}
-}
-
-// size is the file's length, or -1 when it is not known.
-func (i *importInput) size() int64 {
-	if i.info == nil || !i.info.Mode().IsRegular() {
-		return -1
-	}
-	return i.info.Size()
-}
-
-// stopped reports an interruption now and then: ctx is not asked for every row.
-func stopped(ctx context.Context, rows int64) error {
-	if rows%256 == 0 {
-		return ctx.Err()
-	}
-	return nil
 }

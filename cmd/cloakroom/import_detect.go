@@ -34,6 +34,8 @@ type proposal struct {
 	Columns []*columnGuess `json:"columns"`
 	Rows    int            `json:"rows"` // that were looked at
 	Command string         `json:"command,omitzero"`
+
+	named bool // Subject by its name, or by the person
 }
 
 // detectColumns proposes a command. It shows no cell.
@@ -45,7 +47,7 @@ func (p *program) detectColumns(ctx context.Context, file string, plan importPla
 	if note != "" {
 		_, _ = fmt.Fprintln(p.err, note)
 	}
-	in, err := p.openInput(file)
+	in, err := p.openInput(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -55,6 +57,9 @@ func (p *program) detectColumns(ctx context.Context, file string, plan importPla
 		return fmt.Errorf("%s: %w", inputName(file), err)
 	}
 	out.guess(kinds)
+	if !out.hasHeader() {
+		return fmt.Errorf("%s: none of the columns was found out; %s; or say which they are with --subject and --map", inputName(file), tablefile.Unshown(len(out.Columns)))
+	}
 	if out.Subject != "" && len(out.Fields) > 0 {
 		out.Command = importCommandLine(file, plan, out)
 	}
@@ -163,6 +168,7 @@ func (d *proposal) guess(kinds map[string]tokenizer.Kind) {
 	if d.Subject == "" {
 		d.Subject = d.guessSubject(true)
 	}
+	d.named = d.Subject != ""
 	fields := slices.Sorted(maps.Keys(kinds))
 	for _, by := range []string{"header", "content"} {
 		for _, c := range d.Columns {
@@ -184,6 +190,13 @@ func (d *proposal) guess(kinds map[string]tokenizer.Kind) {
 	if d.Subject == "" {
 		d.Subject = d.guessSubject(false)
 	}
+}
+
+// hasHeader reports whether a name of the first line is known to be one: the word for a field or for an id, or what the
+// person gave as --subject. The cells below a field that was found by its content are proof as well: the first line's
+// would be of that kind too and would have been refused as data.
+func (d *proposal) hasHeader() bool {
+	return len(d.Fields) > 0 || d.named
 }
 
 func (d *proposal) takes(field string) bool {

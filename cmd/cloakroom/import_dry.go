@@ -76,31 +76,40 @@ type dryReport struct {
 	Policy  string         `json:"policy"` // server, or starter when that could not be read
 }
 
-func (p *program) importDryRun(ctx context.Context, file string, plan importPlan) error {
+// dryReport makes an empty report of the fields, which the policy must have.
+func (p *program) dryReport(ctx context.Context, fields []fieldColumn) (*dryReport, error) {
 	kinds, note, err := p.fieldKinds(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	report := dryReport{Policy: "server"}
+	report := &dryReport{Policy: "server"}
 	if note != "" {
 		report.Policy = "starter"
 		_, _ = fmt.Fprintln(p.err, note)
 	}
-	for _, f := range plan.Fields {
+	for _, f := range fields {
 		kind, ok := kinds[f.Field]
 		if !ok {
-			return usage("the policy has no field " + printable(f.Field) + "; cloakroom policy show lists them")
+			return nil, usage("the policy has no field " + printable(f.Field) + "; cloakroom policy show lists them")
 		}
 		report.Fields = append(report.Fields, &fieldReport{Field: f.Field, Column: f.Column, Kind: kind.Name(), kind: kind, values: newDistinct()})
 	}
-	in, err := p.openInput(file)
+	return report, nil
+}
+
+func (p *program) importDryRun(ctx context.Context, file string, plan importPlan) error {
+	report, err := p.dryReport(ctx, plan.Fields)
+	if err != nil {
+		return err
+	}
+	in, err := p.openInput(ctx, file)
 	if err != nil {
 		return err
 	}
 	defer in.close()
-	rows, err := newTableRows(in, plan)
+	rows, err := p.openRows(in, file, plan)
 	if err != nil {
-		return fmt.Errorf("%s: %w", inputName(file), err)
+		return err
 	}
 	bar := p.importBar(in.size(), 0)
 	state := importProgress{}
@@ -123,12 +132,11 @@ func (p *program) importDryRun(ctx context.Context, file string, plan importPlan
 		}
 	}
 	bar.end()
-	t := state.Totals
-	report.Rows, report.Good, report.Failed, report.Reasons = t.Rows, t.Stored, t.Failed, t.sorted()
-	if err := p.showDry(&report); err != nil {
+	report.sum(state.Totals)
+	if err := p.showDry(report); err != nil {
 		return err
 	}
-	return items(int(t.Failed), int(t.Rows))
+	return items(int(report.Failed), int(report.Rows))
 }
 
 // look judges one row as the server would. Each of its fields is counted; the row is bad for the first that is.
@@ -171,13 +179,23 @@ func ruleOf(err error) string {
 	return ""
 }
 
-func (p *program) showDry(d *dryReport) error {
+// sum closes the report.
+func (d *dryReport) sum(t importTotals) {
+	d.Rows, d.Good, d.Failed, d.Reasons = t.Rows, t.Stored, t.Failed, t.sorted()
 	for _, f := range d.Fields {
 		f.Distinct, f.Exact = f.values.count()
 	}
+}
+
+func (p *program) showDry(d *dryReport) error {
 	if p.json {
 		return p.printJSON(d)
 	}
+	return d.write(p.out, " Nothing was stored.")
+}
+
+// write prints the report for people, with a remark behind its counts.
+func (d *dryReport) write(w io.Writer, remark string) error {
 	t := newTable("FIELD", "COLUMN", "KIND", "VALID", "DOUBTFUL", "EMPTY", "INVALID", "DISTINCT")
 	for _, f := range d.Fields {
 		n := strconv.FormatInt(f.Distinct, 10)
@@ -187,11 +205,11 @@ func (p *program) showDry(d *dryReport) error {
 		number := func(n int64) string { return strconv.FormatInt(n, 10) }
 		t.add(f.Field, f.Column, f.Kind, number(f.Valid), number(f.Warnings), number(f.Empty), number(f.Invalid), n)
 	}
-	if err := t.write(p.out); err != nil {
+	if err := t.write(w); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(p.out, "\n%d rows: %d good, %d bad. Nothing was stored.\n", d.Rows, d.Good, d.Failed); err != nil {
+	if _, err := fmt.Fprintf(w, "\n%d rows: %d good, %d bad.%s\n", d.Rows, d.Good, d.Failed, remark); err != nil {
 		return err
 	}
-	return p.showReasons(d.Reasons)
+	return showReasons(w, d.Reasons)
 }

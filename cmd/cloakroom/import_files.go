@@ -19,6 +19,7 @@ import (
 const (
 	errorsSuffix   = ".errors.csv"
 	progressSuffix = ".progress"
+	newSuffix      = ".new" // of OUT and OUT.errors.csv while --force has not given up the old ones
 )
 
 // importProgress is the progress file: where an import is, so that another run can go on.
@@ -77,39 +78,83 @@ func (c *counted) Write(b []byte) (int, error) {
 // importFiles are the outputs of an import and its progress file.
 type importFiles struct {
 	path        string // OUT
+	beside      bool   // the outputs still have the names with newSuffix, and there is no progress file of theirs
+	answered    bool   // by the server, of a row
 	out, errs   *counted
 	good, bad   *tablefile.Writer
 	state       importProgress
 	record, err []tablefile.Cell // reused
 }
 
-// makeFiles makes the outputs new, with their headers. Without force nothing that is there is touched.
+// makeFiles makes the outputs new, with their headers. Without force nothing that is there is touched, with it not before
+// the server has answered of a row: what it refuses, and a mistake in the command, cost nobody the old outputs.
 func makeFiles(path string, state importProgress, force bool) (*importFiles, error) {
 	progress := path + progressSuffix
 	if _, err := os.Lstat(progress); err == nil && !force {
 		return nil, fmt.Errorf("an import to %s was not finished; go on with: cloakroom import --resume %s; or give it up with --force", path, shellWord(progress))
 	}
+	f := &importFiles{path: path, beside: force, state: state}
+	names := f.names()
 	if force {
-		for _, old := range []string{progress, path, path + errorsSuffix} {
-			if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if info, err := os.Lstat(path); err == nil && info.IsDir() {
+			return nil, fmt.Errorf("%s is a folder", path)
+		}
+		for _, left := range names { // by a run that was killed
+			if err := remove(left); err != nil {
 				return nil, err
 			}
 		}
 	}
-	out, err := makeOutput(path)
+	out, err := makeOutput(names[0])
 	if err != nil {
 		return nil, err
 	}
-	errs, err := makeOutput(path + errorsSuffix)
+	errs, err := makeOutput(names[1])
 	if err != nil {
-		return nil, errors.Join(err, out.Close(), os.Remove(path))
+		return nil, errors.Join(err, out.Close(), os.Remove(names[0]))
 	}
-	f := &importFiles{path: path, out: &counted{f: out}, errs: &counted{f: errs}, state: state}
+	f.out, f.errs = &counted{f: out}, &counted{f: errs}
 	f.writers()
 	if err := errors.Join(f.good.Header(), f.bad.Header(), f.checkpoint()); err != nil {
 		return nil, errors.Join(err, f.drop())
 	}
 	return f, nil
+}
+
+// names are those of the outputs as they are now.
+func (f *importFiles) names() []string {
+	if f.beside {
+		return []string{f.path + newSuffix, f.path + errorsSuffix + newSuffix}
+	}
+	return []string{f.path, f.path + errorsSuffix}
+}
+
+// settle gives up what --force gives up, and gives the outputs their names.
+func (f *importFiles) settle() error {
+	if !f.beside {
+		return nil
+	}
+	// The progress file goes first: what it speaks of goes too.
+	err := remove(f.path + progressSuffix)
+	if err == nil {
+		err = os.Rename(f.path+errorsSuffix+newSuffix, f.path+errorsSuffix)
+	}
+	if err == nil {
+		err = os.Rename(f.path+newSuffix, f.path)
+	}
+	f.beside = err != nil
+	return err
+}
+
+// begun reports whether something was done that can be gone on with.
+func (f *importFiles) begun() bool { return f.state.Totals.Rows > 0 && (f.answered || !f.beside) }
+
+// remove removes a file that may not be there.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func makeOutput(path string) (*os.File, error) {
@@ -188,11 +233,22 @@ func (f *importFiles) store(row tableRow, tokens []string, warnings int) error {
 	return f.good.Write(f.record)
 }
 
-// checkpoint makes all that is done safe. The outputs are on disk before the progress file speaks of them.
+// checkpoint makes all that is done safe, once there is something. The outputs are on disk before the progress file
+// speaks of them.
 func (f *importFiles) checkpoint() error {
+	if f.beside && !f.answered {
+		return nil
+	}
+	return f.save()
+}
+
+func (f *importFiles) save() error {
 	err := errors.Join(f.good.Flush(), f.bad.Flush())
 	if err == nil {
 		err = errors.Join(f.out.f.Sync(), f.errs.f.Sync())
+	}
+	if err == nil {
+		err = f.settle()
 	}
 	if err != nil {
 		return fmt.Errorf("writing the output: %w", err)
@@ -208,18 +264,24 @@ func (f *importFiles) checkpoint() error {
 	return nil
 }
 
-// replaceFile puts a file of mode 0600 in the place of another, whole or not at all.
+// replaceFile puts a file of mode 0600 in the place of another, whole or not at all. Until then it has one and the same
+// other name, so that runs which are killed leave one at most.
 func replaceFile(path string, text []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	tmp := path + ".tmp"
+	if err := remove(tmp); err != nil {
+		return err
+	}
+	// A name that another puts there meanwhile, to lead elsewhere, is not followed.
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = tmp.Write(text)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(tmp, path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
+		return errors.Join(err, os.Remove(tmp))
 	}
 	return syncFolder(filepath.Dir(path))
 }
@@ -236,7 +298,7 @@ func syncFolder(dir string) error {
 
 // finish ends an import that is done. A file of errors stays only when it has one.
 func (f *importFiles) finish() error {
-	if err := f.checkpoint(); err != nil {
+	if err := f.save(); err != nil {
 		return errors.Join(err, f.close())
 	}
 	// The progress file goes first: as long as it is there, so must be what it speaks of.
@@ -249,13 +311,14 @@ func (f *importFiles) finish() error {
 
 func (f *importFiles) close() error { return errors.Join(f.out.f.Close(), f.errs.f.Close()) }
 
-// drop removes everything again: nothing was done.
+// drop removes everything again that this run made: nothing was done.
 func (f *importFiles) drop() error {
 	err := f.close()
-	for _, path := range []string{f.path, f.path + errorsSuffix, f.path + progressSuffix} {
-		if e := os.Remove(path); !errors.Is(e, fs.ErrNotExist) {
-			err = errors.Join(err, e)
-		}
+	for _, path := range f.names() {
+		err = errors.Join(err, remove(path))
 	}
-	return err
+	if f.beside {
+		return err
+	}
+	return errors.Join(err, remove(f.path+progressSuffix))
 }

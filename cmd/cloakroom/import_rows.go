@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 
@@ -65,9 +68,22 @@ func (r tableRow) tooLong(p importPlan) bool {
 type tableRows struct {
 	plan   importPlan
 	reader *tablefile.Reader
-	index  []int // of the cells, for each of plan.Fields
+	index  []int    // of the cells, for each of plan.Fields
+	unseen []string // columns of an NDJSON input that its first records do not have
 	seen   map[uint64]struct{}
 	seed   maphash.Seed // new in each run: nobody can make ids that meet
+}
+
+// openRows begins to read a table, which file names.
+func (p *program) openRows(in *importInput, file string, plan importPlan) (*tableRows, error) {
+	t, err := newTableRows(in, plan)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", inputName(file), err)
+	}
+	if len(t.unseen) > 0 {
+		_, _ = fmt.Fprintf(p.err, "The first records do not have %s; a record without it has no value there.\n", printable(strings.Join(t.unseen, ", ")))
+	}
+	return t, nil
 }
 
 func newTableRows(in *importInput, plan importPlan) (*tableRows, error) {
@@ -76,10 +92,16 @@ func newTableRows(in *importInput, plan importPlan) (*tableRows, error) {
 		return nil, err
 	}
 	columns := plan.columns()
+	var unseen []string
 	if err := reader.Select(columns...); err != nil {
-		return nil, err
+		var missing *tablefile.ColumnsError
+		// A record of NDJSON may leave members out, the first ones too; but each has an id.
+		if plan.Format != tablefile.NDJSON || !errors.As(err, &missing) || slices.Contains(missing.Missing, plan.Subject) {
+			return nil, err
+		}
+		unseen = missing.Missing
 	}
-	t := &tableRows{plan: plan, reader: reader, seen: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
+	t := &tableRows{plan: plan, reader: reader, unseen: unseen, seen: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
 	for _, f := range plan.Fields {
 		t.index = append(t.index, slices.Index(columns, f.Column))
 	}
@@ -117,19 +139,27 @@ func (t *tableRows) next() (tableRow, error) {
 	return row, nil
 }
 
-// subjectFault looks at an id by the server's rules, and notes it.
+// subjectFault looks at an id, and notes it.
 func (t *tableRows) subjectFault(c tablefile.Cell) *rowFault {
 	id := c.Text
-	switch {
-	case tokenizer.IdentifyingID(id):
-		return &rowFault{subjectField, wire.IdentifyingSubjectID, "", "the id itself tells who the person is"}
-	case !tokenizer.ValidSubjectID(id):
-		return &rowFault{subjectField, wire.InvalidSubjectID, "", "an id is 1 to 128 of A-Z a-z 0-9 . _ : -"}
+	if fault := idFault(id); fault != nil {
+		return fault
 	}
 	h := maphash.String(t.seed, id)
 	if _, again := t.seen[h]; again {
 		return &rowFault{subjectField, codeRow, "duplicate_subject", "an earlier row has the same id"}
 	}
 	t.seen[h] = struct{}{}
+	return nil
+}
+
+// idFault looks at an id by the server's rules.
+func idFault(id string) *rowFault {
+	switch {
+	case tokenizer.IdentifyingID(id):
+		return &rowFault{subjectField, wire.IdentifyingSubjectID, "", "the id itself tells who the person is"}
+	case !tokenizer.ValidSubjectID(id):
+		return &rowFault{subjectField, wire.InvalidSubjectID, "", "an id is 1 to 128 of A-Z a-z 0-9 . _ : -"}
+	}
 	return nil
 }

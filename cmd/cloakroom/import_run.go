@@ -20,7 +20,7 @@ import (
 
 // beginImport starts an import into new files.
 func (p *program) beginImport(ctx context.Context, c *cobra.Command, file, out string, plan importPlan, force bool) error {
-	in, err := p.openInput(file)
+	in, err := p.openInput(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -28,10 +28,10 @@ func (p *program) beginImport(ctx context.Context, c *cobra.Command, file, out s
 	if err := distinctFiles(in, out); err != nil {
 		return err
 	}
-	// The header is read before an output is made or given up.
-	rows, err := newTableRows(in, plan)
+	// The header is read before an output is made.
+	rows, err := p.openRows(in, file, plan)
 	if err != nil {
-		return fmt.Errorf("%s: %w", inputName(file), err)
+		return interruption(ctx, err, "")
 	}
 	cl, err := p.connect(appKey)
 	if err != nil {
@@ -56,7 +56,7 @@ func distinctFiles(in *importInput, out string) error {
 	if in.info == nil {
 		return nil
 	}
-	for _, path := range []string{out, out + errorsSuffix, out + progressSuffix} {
+	for _, path := range []string{out, out + errorsSuffix, out + progressSuffix, out + newSuffix, out + errorsSuffix + newSuffix} {
 		if info, err := os.Stat(path); err == nil && os.SameFile(info, in.info) {
 			return usage("--out would write over the input; give another name")
 		}
@@ -78,7 +78,7 @@ func (p *program) resumeImport(ctx context.Context, c *cobra.Command, file, prog
 	if !moved {
 		file = state.Input
 	}
-	in, err := p.openInput(file)
+	in, err := p.openInput(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -86,12 +86,12 @@ func (p *program) resumeImport(ctx context.Context, c *cobra.Command, file, prog
 	if in.path != "-" && state.Input != "-" && (in.size() != state.Size || !moved && !in.info.ModTime().Equal(state.Modified)) {
 		return errChanged
 	}
-	rows, err := newTableRows(in, state.Plan)
-	if err != nil {
-		return fmt.Errorf("%s: %w", inputName(file), err)
+	rows, err := p.openRows(in, file, state.Plan)
+	if err == nil {
+		err = rows.skip(ctx, state.Next)
 	}
-	if err := rows.skip(ctx, state.Next); err != nil {
-		return err
+	if err != nil {
+		return interruption(ctx, err, p.resumeCommand(c, out, state.Input))
 	}
 	cl, err := p.connect(appKey)
 	if err != nil {
@@ -131,13 +131,6 @@ func (t *tableRows) skip(ctx context.Context, to tablefile.Position) error {
 	}
 }
 
-func inputName(file string) string {
-	if file == "-" {
-		return "standard input"
-	}
-	return file
-}
-
 // importRun joins an import with its server.
 func (p *program) importRun(cl *client.Client, rows *tableRows, files *importFiles, size int64) *importRun {
 	return &importRun{
@@ -169,8 +162,8 @@ func (p *program) runImport(ctx context.Context, c *cobra.Command, r *importRun)
 	r.bar.end()
 	if failed == nil {
 		failed = r.files.finish()
-	} else if r.fresh && r.files.state.Totals.Rows == 0 {
-		// Nothing was done that could be gone on with: what is wrong can be set right and the same command run again.
+	} else if r.fresh && !r.files.begun() {
+		// What is wrong can be set right and the same command run again. Some rows may be stored: that is harmless.
 		return errors.Join(interruption(ctx, failed, ""), r.files.drop())
 	} else {
 		failed = errors.Join(failed, r.files.checkpoint(), r.files.close())
@@ -207,7 +200,7 @@ func interruption(ctx context.Context, failed error, resume string) error {
 	case ctx.Err() == nil:
 		return failed
 	case resume == "":
-		return leftError{"interrupted; nothing was done"}
+		return leftError{"interrupted before the first answer; run the same command again"}
 	}
 	return leftError{"interrupted; go on with: " + resume}
 }
@@ -230,7 +223,7 @@ func (p *program) showImport(s importSummary) error {
 	if err := t.write(p.out); err != nil {
 		return err
 	}
-	return p.showReasons(s.Reasons)
+	return showReasons(p.out, s.Reasons)
 }
 
 // resumeCommand is what goes on with the import, for a shell.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -203,8 +204,9 @@ func (r *importRun) answered(row tableRow, result wire.ImportResult) error {
 	if e := result.Error; e != nil {
 		if e.Code == wire.UnknownField {
 			// It would be the same for every row.
-			return fmt.Errorf("the policy has no field %s; set --map right, or add the field", printable(e.Field))
+			return r.unknownField(e.Field)
 		}
+		r.files.answered = true
 		return r.files.fail(row, rowFault{e.Field, e.Code, e.Rule, e.Detail})
 	}
 	if result.Subject != row.subject.Text {
@@ -220,5 +222,18 @@ func (r *importRun) answered(row tableRow, result wire.ImportResult) error {
 			tokens[i] = ""
 		}
 	}
+	r.files.answered = true
 	return r.files.store(row, tokens, len(result.Warnings))
+}
+
+// unknownField says which field of --map the policy lacks. The server does not repeat a name that has not the form of one.
+func (r *importRun) unknownField(name string) error {
+	if name != "" {
+		return fmt.Errorf("the policy has no field %s; set --map right, or add the field", printable(name))
+	}
+	var asked []string
+	for _, f := range r.rows.plan.Fields {
+		asked = append(asked, printable(f.Field))
+	}
+	return fmt.Errorf("the policy has not all of the fields %s; set --map right (a field's name has a-z, 0-9 and _), or add the field", strings.Join(asked, ", "))
 }

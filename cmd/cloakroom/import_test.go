@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,14 +83,27 @@ func TestImportUnanswered(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			r := newRun(t, strings.NewReader("id,tel,note\nu1,1,a\nu2,2,b\n"), func(ctx context.Context, next func() (wire.ImportRow, error), each func(wire.ImportResult) error) (wire.ImportEnd, error) {
+			// The clock stands still until the first row is done and the second one waits.
+			var moves atomic.Bool
+			start := time.Now()
+			var r *importRun
+			r = newRun(t, strings.NewReader("id,tel,note\nu1,1,a\nu2,2,b\n"), func(ctx context.Context, next func() (wire.ImportRow, error), each func(wire.ImportResult) error) (wire.ImportEnd, error) {
 				row, err := next()
+				first := r.watch.waits(t, nil)
 				if err == nil {
 					err = each(tokensOf(row, 1))
 				}
+				r.watch.waits(t, first)
+				moves.Store(true)
 				<-ctx.Done()
 				return wire.ImportEnd{}, errors.Join(err, ctx.Err())
 			})
+			r.watch.now = func() time.Time {
+				if moves.Load() {
+					return time.Now()
+				}
+				return start
+			}
 			r.watch.alive = func(context.Context) error { return tc.alive }
 			r.watch.ask, r.watch.giveUp = time.Millisecond, 50*time.Millisecond
 			if tc.alive != nil && errors.Is(tc.alive, client.ErrUnreachable) {
@@ -102,6 +116,19 @@ func TestImportUnanswered(t *testing.T) {
 				t.Errorf("%d rows are done", done)
 			}
 		})
+	}
+}
+
+// waits waits until a row waits for its answer that is not the one since before.
+func (w *importWatch) waits(t *testing.T, before *time.Time) *time.Time {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if since := w.waiting.Load(); since != nil && since != before {
+			return since
+		}
+		if time.Now().After(end) {
+			t.Error("no row waits for an answer")
+			return nil
+		}
 	}
 }
 
@@ -133,6 +160,9 @@ func TestImportAgainstABrokenServer(t *testing.T) {
 		{"no token for a value", answering(func(row wire.ImportRow, line int64) (wire.ImportResult, bool) {
 			return wire.ImportResult{Line: line, Subject: row.Subject}, true
 		}), "no token for field phone", 0},
+		{"a field whose name no policy could have", answering(func(_ wire.ImportRow, line int64) (wire.ImportResult, bool) {
+			return wire.ImportResult{Line: line, Error: &wire.ItemError{Code: wire.UnknownField}}, true
+		}), "the policy has not all of the fields phone;", 0},
 		{"a field that the policy does not have", answering(func(_ wire.ImportRow, line int64) (wire.ImportResult, bool) {
 			return wire.ImportResult{Line: line, Error: &wire.ItemError{Code: wire.UnknownField, Field: "phone"}}, true
 		}), "the policy has no field phone", 0},
@@ -259,6 +289,8 @@ func TestListed(t *testing.T) {
 		{"some", []string{"a,b", "c"}, []string{"a", "b", "c"}, false},
 		{"a comma in a name", []string{`phone="a,b"`}, nil, true},
 		{"a quoted word", []string{`"phone=a,b",name=c`}, []string{"phone=a,b", "name=c"}, false},
+		{"spaces around words", []string{" a , b", "c ", ` "d,e"`}, []string{"a", "b", "c", "d,e"}, false},
+		{"a space for a word", []string{"a, ,b"}, nil, true},
 		{"an empty word", []string{"a,,b"}, nil, true},
 		{"nothing", []string{""}, nil, true},
 		{"two lines", []string{"a\nb"}, nil, true},
@@ -270,6 +302,12 @@ func TestListed(t *testing.T) {
 				t.Errorf("got %q, %v", got, err)
 			}
 		})
+	}
+	if got, err := fieldColumns("map", []string{"phone = tel, name=a b"}); err != nil || !slices.Equal(got, []fieldColumn{{"phone", "tel"}, {"name", "a b"}}) {
+		t.Errorf("spaces around names: %q, %v", got, err)
+	}
+	if got, err := fieldColumns("map", []string{" =tel"}); err == nil {
+		t.Errorf("a field without a name: %q", got)
 	}
 	for _, word := range []string{"phone=手机", "phone=a,b", `phone=a"b`} {
 		if got, err := listed("map", []string{listWord(word)}); err != nil || len(got) != 1 || got[0] != word {
@@ -313,24 +351,6 @@ func TestImportBar(t *testing.T) {
 	b.end()
 	if out.Len() > 0 {
 		t.Errorf("without a terminal it shows %q", out.String())
-	}
-}
-
-func TestDistinct(t *testing.T) {
-	for _, n := range []int{0, 1, distinctKept - 1, 300_000} {
-		d := newDistinct()
-		for range 2 {
-			for i := range n {
-				d.add(fmt.Sprint(i))
-			}
-		}
-		got, exact := d.count()
-		if exact != (n < distinctKept) || exact && got != int64(n) || got < int64(n)*97/100 || got > int64(n)*103/100 {
-			t.Errorf("%d strings are counted as %d, exactly: %t", n, got, exact)
-		}
-		if len(d.kept) > distinctKept {
-			t.Errorf("%d hashes are kept", len(d.kept))
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"io"
 	"slices"
 	"strconv"
 
@@ -60,7 +61,7 @@ func (t *importTotals) sorted() []importReason {
 }
 
 // showReasons prints them below a table of totals.
-func (p *program) showReasons(reasons []importReason) error {
+func showReasons(w io.Writer, reasons []importReason) error {
 	if len(reasons) == 0 {
 		return nil
 	}
@@ -68,6 +69,6 @@ func (p *program) showReasons(reasons []importReason) error {
 	for _, r := range reasons {
 		t.add(cmp.Or(r.Field, "(row)"), string(r.Code), r.Rule, strconv.FormatInt(r.Rows, 10))
 	}
-	_, err := p.out.Write([]byte("\n"))
-	return errors.Join(err, t.write(p.out))
+	_, err := w.Write([]byte("\n"))
+	return errors.Join(err, t.write(w))
 }

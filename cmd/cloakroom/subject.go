@@ -16,7 +16,7 @@ import (
 )
 
 func (p *program) subjectCommand() *cobra.Command {
-	return group("subject", "Put, read, list and erase people", p.subjectPut(), p.subjectGet(), p.subjectList(), p.subjectErase())
+	return group("subject", "Put, read, list, export and erase people", p.subjectPut(), p.subjectGet(), p.subjectList(), p.subjectExport(), p.subjectErase())
 }
 
 func (p *program) subjectPut() *cobra.Command {

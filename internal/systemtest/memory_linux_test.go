@@ -57,21 +57,25 @@ func TestMemory(t *testing.T) {
 // memory is what the kernel says of the process.
 func (s *server) memory(t testing.TB) string {
 	t.Helper()
+	var out []string
+	for _, name := range []string{"VmHWM", "VmRSS", "RssAnon", "RssFile"} {
+		out = append(out, fmt.Sprintf("%s %.1f MiB", name, s.held(t, name)))
+	}
+	return strings.Join(out, ", ")
+}
+
+// held is one figure of the kernel's, in MiB.
+func (s *server) held(t testing.TB, name string) float64 {
+	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []string
-	for line := range strings.Lines(string(text)) {
-		name, rest, _ := strings.Cut(line, ":")
-		switch name {
-		case "VmHWM", "VmRSS", "RssAnon", "RssFile":
-			kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, fmt.Sprintf("%s %.1f MiB", name, float64(kib)/1024))
-		}
+	_, rest, _ := strings.Cut(string(text), "\n"+name+":")
+	line, _, _ := strings.Cut(rest, "\n")
+	kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(line), " kB"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return strings.Join(out, ", ")
+	return float64(kib) / 1024
 }

@@ -48,6 +48,33 @@ func ShapeOf(tb testing.TB, st store.Store, spaces ...store.Keyspace) Shape {
 	return shape
 }
 
+// ShapeOfFile is ShapeOf for the bbolt file at path, which no process has open.
+func ShapeOfFile(tb testing.TB, path string, spaces ...store.Keyspace) Shape {
+	tb.Helper()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer db.Close()
+	var shape Shape
+	err = db.View(func(tx *bbolt.Tx) error {
+		for _, ks := range spaces {
+			err := tx.Bucket([]byte(ks)).ForEach(func(key, value []byte) error {
+				shape = append(shape, row{ks, bytes.Clone(key), bytes.Clone(value)})
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return shape
+}
+
 // Transactions reads from its two meta pages how many write transactions a bbolt file has seen.
 func Transactions(tb testing.TB, path string) uint64 {
 	tb.Helper()

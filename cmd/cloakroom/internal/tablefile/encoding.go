@@ -58,7 +58,8 @@ func marked(head []byte) (Encoding, int) {
 	return Detect, 0
 }
 
-var errEncodingUnknown = errors.New("the text is neither UTF-8 nor GB18030; say what it is with --encoding, or export it as UTF-8")
+var errEncodingUnknown = errors.New("the text is neither UTF-8 nor GB18030; say what it is with --encoding, or export it as UTF-8; " +
+	"where it is UTF-8 but for a few rows, --encoding utf-8 makes them errors of those rows only")
 
 // chooseEncoding settles what a file's first bytes tell of its encoding, given what was asked for. skip is the length of
 // the mark. Detect as the answer means that all is ASCII so far.
@@ -94,9 +95,10 @@ func isASCII(b []byte) bool {
 // detect tells UTF-8 from GB18030. The sample may end in the middle of a character.
 //
 // A few broken bytes must not turn a UTF-8 file into GB18030, as which most of it would pass: UTF-8 it is as long as
-// its whole characters outnumber the broken bytes by far. GB18030 read as UTF-8 has hardly any whole character.
+// its whole characters outnumber the broken bytes by far. GB18030 read as UTF-8 has few whole characters, and those nearly
+// all of two bytes. So in a small sample more of three or four bytes than broken ones are proof enough.
 func detect(sample []byte) (Encoding, error) {
-	whole, broken := 0, 0
+	whole, long, broken := 0, 0, 0
 	for i := 0; i < len(sample); {
 		r, n := utf8.DecodeRune(sample[i:])
 		switch {
@@ -107,10 +109,13 @@ func detect(sample []byte) (Encoding, error) {
 			broken++
 		case n > 1:
 			whole++
+			if n > 2 {
+				long++
+			}
 		}
 		i += n
 	}
-	if broken == 0 || whole > 8*broken {
+	if broken == 0 || whole > 8*broken || long > broken {
 		return UTF8, nil
 	}
 	text := make([]byte, 3*len(sample)+utf8.UTFMax)

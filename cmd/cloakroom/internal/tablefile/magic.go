@@ -9,8 +9,8 @@ import (
 // ErrEmpty: there is nothing to read.
 var ErrEmpty = errors.New("the file is empty")
 
-// notATable names what a file is by its first bytes, when that is no text, and says what to do.
-func notATable(head []byte) error {
+// NotATable names what a file is by its first bytes, when that is no text, and says what to do. 16 bytes are enough.
+func NotATable(head []byte) error {
 	for _, m := range []struct{ magic, what, do string }{
 		{"PK\x03\x04", "a zip archive or an Excel workbook (.xlsx)", "unpack it, or save it in Excel as CSV UTF-8"},
 		{"PK\x05\x06", "an empty zip archive", "export the table as CSV"},

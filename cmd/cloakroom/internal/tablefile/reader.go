@@ -31,10 +31,12 @@ type Row struct {
 	After  Position // where the next record begins
 }
 
-// ColumnsError says that the header lacks columns that were asked for.
+// ColumnsError says that the header lacks columns that were asked for. It shows the header where another column that
+// was asked for proves it to be one: else it may be a person.
 type ColumnsError struct {
 	Missing []string
 	Have    []string
+	Found   int // of those that were asked for
 }
 
 func (e *ColumnsError) Error() string {
@@ -49,8 +51,15 @@ func (e *ColumnsError) Error() string {
 		return missing + "; there are none at all"
 	case slices.ContainsFunc(have, LooksLikeData):
 		return missing + "; the first line does not look like a header, which must name the columns"
+	case e.Found == 0:
+		return fmt.Sprintf("%s; %s", missing, Unshown(len(e.Have)))
 	}
 	return missing + "; there are: " + strings.Join(have, ", ") + more
+}
+
+// Unshown is what to say in place of n names that may be no names.
+func Unshown(n int) string {
+	return fmt.Sprintf("the first line has %d names that are not shown, as they may be a person's data: it must name the columns; look at it with: head -n 1 FILE", n)
 }
 
 // LooksLikeData tells a value from a column's name, roughly: of a file without a header the first person must not be
@@ -95,17 +104,20 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	if len(head) == 0 {
 		return nil, ErrEmpty
 	}
-	if err := notATable(head); err != nil {
+	if err := NotATable(head); err != nil {
 		return nil, err
 	}
 	enc, skip, err := chooseEncoding(head, o.Encoding)
 	if err != nil {
 		return nil, err
 	}
+	t := &Reader{format: o.Format, encoding: enc}
+	if err := checkLineEnds(head[skip:], o.Format, enc); err != nil {
+		return nil, err
+	}
 	if _, err := in.Discard(skip); err != nil {
 		return nil, fmt.Errorf("reading: %w", err)
 	}
-	t := &Reader{format: o.Format, encoding: enc}
 	t.split = newSplitter(decoded(in, enc), o.Format, enc, Position{Offset: int64(skip)})
 	if o.Format == NDJSON {
 		return t, t.lookAhead()
@@ -129,6 +141,9 @@ func (t *Reader) readHeader() error {
 	case fault == "" && bytes.IndexByte(rec, 0) >= 0:
 		fault = NULByte
 	}
+	if err := checkSeparator(rec, t.format); err != nil {
+		return err
+	}
 	var line []byte
 	if fault == "" {
 		if line, fault, err = t.decode(rec); err != nil {
@@ -148,7 +163,8 @@ func (t *Reader) readHeader() error {
 		case name != "" && slices.Contains(t.header, name) && LooksLikeData(name):
 			return errors.New("the first line does not look like a header, which must name the columns, each once")
 		case name != "" && slices.Contains(t.header, name):
-			return fmt.Errorf("the header names column %s twice; rename one (column %d)", name, i+1)
+			// Which name is not shown: where there is no header it is a person's data.
+			return fmt.Errorf("the header names columns %d and %d alike; rename one", slices.Index(t.header, name)+1, i+1)
 		}
 		t.header = append(t.header, name)
 	}
@@ -189,7 +205,7 @@ func (t *Reader) lookAhead() error {
 }
 
 // Select says which columns Next gives, in which order; each is named once. It is called before Next. Its error is a
-// *ColumnsError.
+// *ColumnsError. After one Next gives the others of an NDJSON file: there later records may have what the first lack.
 func (t *Reader) Select(columns ...string) error {
 	t.members, t.selected = map[string]int{}, nil
 	t.count = len(columns)
@@ -203,7 +219,7 @@ func (t *Reader) Select(columns ...string) error {
 		t.members[name] = i
 	}
 	if len(missing) > 0 {
-		return &ColumnsError{Missing: missing, Have: slices.DeleteFunc(slices.Clone(t.header), func(n string) bool { return n == "" })}
+		return &ColumnsError{Missing: missing, Found: len(columns) - len(missing), Have: slices.DeleteFunc(slices.Clone(t.header), func(n string) bool { return n == "" })}
 	}
 	return nil
 }

@@ -11,9 +11,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-
-	"golang.org/x/text/encoding/simplifiedchinese"
-	"golang.org/x/text/encoding/unicode"
 )
 
 // readAll reads the columns of a table into lines: cells with | between them, or the fault, behind row and line.
@@ -98,107 +95,6 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-func encoded(t *testing.T, text string, enc Encoding) string {
-	t.Helper()
-	var err error
-	switch enc {
-	case GB18030:
-		text, err = simplifiedchinese.GB18030.NewEncoder().String(text)
-	case UTF16LE:
-		text, err = unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM).NewEncoder().String(text)
-	case UTF16BE:
-		text, err = unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM).NewEncoder().String(text)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-func TestEncodings(t *testing.T) {
-	const text = "编号,姓名,note\n1,张三,\"二\n行\"\n2,㐀𠀀,𝄞\n3,\"a\"\"b\",é\n"
-	want := []string{"2/2 1|张三|二\n行", "3/4 2|㐀𠀀|𝄞", "4/5 3|a\"b|é"}
-	// Its first character beyond ASCII lies behind what is looked at first.
-	late := "编号,姓名,note\n"
-	late = strings.NewReplacer("编号", "id", "姓名", "name").Replace(late) + strings.Repeat("0,a,b\n", 20_000) + "1,张三,李四\n"
-	cases := []struct {
-		name, mark string
-		enc, asked Encoding
-		text       string
-		found      Encoding
-	}{
-		{"UTF-8", "", UTF8, Detect, text, UTF8},
-		{"UTF-8 with its mark", "\xef\xbb\xbf", UTF8, Detect, text, UTF8},
-		{"UTF-8 asked for", "", UTF8, UTF8, text, UTF8},
-		{"GB18030", "", GB18030, Detect, text, GB18030},
-		{"GB18030 with its mark", "\x84\x31\x95\x33", GB18030, Detect, text, GB18030},
-		{"GB18030 asked for", "", GB18030, GB18030, text, GB18030},
-		{"UTF-16 of Windows", "\xff\xfe", UTF16LE, Detect, text, UTF16LE},
-		{"UTF-16, the other way", "\xfe\xff", UTF16BE, Detect, text, UTF16BE},
-		{"UTF-16 asked for, the mark decides", "\xfe\xff", UTF16BE, UTF16LE, text, UTF16BE},
-		{"UTF-16 without a mark", "", UTF16LE, UTF16LE, text, UTF16LE},
-		{"UTF-8 late", "", UTF8, Detect, late, UTF8},
-		{"GB18030 late", "", GB18030, Detect, late, GB18030},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			in := tc.mark + encoded(t, tc.text, tc.enc)
-			r, err := NewReader(strings.NewReader(in), Options{Format: CSV, Encoding: tc.asked})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, rows := readAll(t, strings.NewReader(in), Options{Format: CSV, Encoding: tc.asked}, r.Columns()...)
-			if tc.text == text && !slices.Equal(got, want) {
-				t.Errorf("got %q", got)
-			}
-			if last := got[len(got)-1]; tc.text == late && last != "20002/20002 1|张三|李四" {
-				t.Errorf("got %q", last)
-			}
-			if at := rows[len(rows)-1].After; at.Offset != int64(len(in)) || at.Rows != int64(len(rows))+1 {
-				t.Errorf("it ends at %+v of %d", at, len(in))
-			}
-			if err := r.Select(r.Columns()...); err != nil {
-				t.Fatal(err)
-			}
-			for {
-				if _, err := r.Next(); err != nil {
-					break
-				}
-			}
-			if r.Encoding() != tc.found {
-				t.Errorf("found %q", r.Encoding())
-			}
-		})
-	}
-}
-
-// A UTF-8 file with a broken byte would pass for GB18030 in most of its text.
-func TestDetect(t *testing.T) {
-	han := strings.Repeat("张三的手机号码", 20)
-	cases := []struct {
-		name, in string
-		want     Encoding
-		fails    bool
-	}{
-		{"UTF-8", han, UTF8, false},
-		{"UTF-8 cut in a character", han[:len(han)-1], UTF8, false},
-		{"UTF-8 with a broken byte", han + "\xff" + han, UTF8, false},
-		{"GB18030", encoded(t, han, GB18030), GB18030, false},
-		{"GB18030 cut in a character", encoded(t, han, GB18030)[:31], GB18030, false},
-		{"two characters that could be either", encoded(t, "联通", GB18030) + encoded(t, "姓名", GB18030), GB18030, false},
-		{"Latin-1", "Jos\xe9, \xc5se", Detect, true},
-		{"noise", "\xff\xff\xff\xff", Detect, true},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			got, err := detect([]byte(tc.in))
-			if got != tc.want || (err != nil) != tc.fails {
-				t.Errorf("got %q, %v", got, err)
-			}
-		})
-	}
-}
-
 func TestRefusedFiles(t *testing.T) {
 	wide := strings.TrimSuffix(strings.Repeat("c,", MaxColumns+1), ",")
 	cases := []struct {
@@ -221,8 +117,21 @@ func TestRefusedFiles(t *testing.T) {
 		{"header with NUL", "a,\x00\n", Options{Format: CSV}, "NUL"},
 		{"header with a stray quote", "a,b\"c\n", Options{Format: CSV}, "quote"},
 		{"header without an end", strings.Repeat("x", 3*MaxRecord), Options{Format: CSV}, "longer than 1 MiB"},
-		{"header named twice", "id,name,name\n", Options{Format: CSV}, "names column name twice"},
+		{"header named twice", "id,secret,secret\n", Options{Format: CSV}, "names columns 2 and 3 alike"},
 		{"too many columns", wide, Options{Format: CSV}, "1001 columns"},
+		{"CR alone", "id,secret\ru1,secret\ru2,secret\r", Options{Format: CSV}, "the line ends are CR alone (old Mac); save it with LF or CR LF"},
+		{"CR alone, and quotes", "\"id\",\"a\rb\"\r\"u1\",\"secret\"\r", Options{Format: CSV}, "CR alone"},
+		{"CR alone, and an LF in a cell", "id,name\ru1,\"a\nb\"\r", Options{Format: CSV}, "CR alone"},
+		{"CR alone, one column", "id\rsecret\r", Options{Format: CSV}, "CR alone"},
+		{"CR alone, tabs", "id\tb 5\" x\tc\rsecret\t1\t2\r", Options{Format: TSV}, "CR alone"},
+		{"CR alone, UTF-16", "\xff\xfe" + encoded(t, "id,name\ru1,x\r", UTF16LE), Options{Format: CSV}, "CR alone"},
+		{"CR alone, objects", "{\"a\":1}\r{\"a\":2}\r", Options{Format: NDJSON}, "CR alone"},
+		{"semicolons", "id;secret;phone\nu1;x;1\n", Options{Format: CSV}, "the separator looks like \";\""},
+		{"semicolons and quotes", "\"id\";\"secret, too\"\nu1;x\n", Options{Format: CSV}, "the separator looks like \";\""},
+		{"semicolons for tabs", "id;secret\nu1;x\n", Options{Format: TSV}, "the separator looks like \";\""},
+		{"a line that tells of semicolons", "sep=;\nid;secret\n", Options{Format: CSV}, "the separator looks like \";\""},
+		{"tabs", "id\tsecret\tphone\nu1\tx\t1\n", Options{Format: CSV}, "--format tsv"},
+		{"commas", "id,secret\nu1,x\n", Options{Format: TSV}, "--format csv"},
 		{"no header, the same twice", "13800138000,13800138000\n", Options{Format: CSV}, "does not look like a header"},
 	}
 	for _, tc := range cases {
@@ -236,10 +145,12 @@ func TestRefusedFiles(t *testing.T) {
 }
 
 func TestMissingColumns(t *testing.T) {
+	const unshown = " names that are not shown, as they may be a person's data: it must name the columns; look at it with: head -n 1 FILE"
 	cases := []struct{ name, in, want string }{
 		{"names are listed", "id,姓名,,电话\n", "there is no column phone, mail; there are: id, 姓名, 电话"},
-		{"a person is not", "u1,张三,13800138000\n", "there is no column phone, mail; the first line does not look like a header, which must name the columns"},
-		{"nor an address for mail", "u1,a@example.com\n", "there is no column phone, mail; the first line does not look like a header, which must name the columns"},
+		{"names that may be a person's are not", "u1,张三,,北京\n", "there is no column phone, id, mail; the first line has 3" + unshown},
+		{"a person is not", "u1,张三,13800138000\n", "there is no column phone, id, mail; the first line does not look like a header, which must name the columns"},
+		{"nor an address for mail", "u1,a@example.com\n", "there is no column phone, id, mail; the first line does not look like a header, which must name the columns"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -247,7 +158,7 @@ func TestMissingColumns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := r.Select("phone", "mail"); err == nil || err.Error() != tc.want {
+			if err := r.Select("phone", "id", "mail"); err == nil || err.Error() != tc.want {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -2,9 +2,9 @@ package tablefile
 
 import (
 	"bufio"
-	"encoding/csv"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -14,8 +14,9 @@ type Writer struct {
 	format  Format
 	columns []string
 	out     *bufio.Writer
-	csv     *csv.Writer // writes to out
-	json    *jsontext.Encoder
+	quoted  string            // characters that make a cell quoted
+	double  *strings.Replacer // of quotes
+	json    *jsontext.Encoder // nil: CSV or TSV
 	cells   []string
 }
 
@@ -26,8 +27,11 @@ func NewWriter(w io.Writer, f Format, columns []string) *Writer {
 		t.json = jsontext.NewEncoder(t.out)
 		return t
 	}
-	t.csv = csv.NewWriter(t.out)
-	t.csv.Comma = rune(f.delimiter())
+	t.quoted, t.double = "\"\t\r\n", strings.NewReplacer(`"`, `""`)
+	if f == CSV {
+		// A spreadsheet may be set to semicolons: then what follows one in a cell would be a cell, and could be a formula.
+		t.quoted += ",;"
+	}
 	return t
 }
 
@@ -39,7 +43,7 @@ func (t *Writer) Header() error {
 	for i, name := range t.columns {
 		t.cells[i] = Defuse(name)
 	}
-	return t.csv.Write(t.cells)
+	return t.line()
 }
 
 // Write writes one record, a cell for each column. In CSV and TSV every cell is defused; in NDJSON a cell that came
@@ -54,7 +58,24 @@ func (t *Writer) Write(record []Cell) error {
 	for i, c := range record {
 		t.cells[i] = Defuse(c.Text)
 	}
-	return t.csv.Write(t.cells)
+	return t.line()
+}
+
+// line writes the cells as RFC 4180 has them, with LF at the end.
+func (t *Writer) line() error {
+	for i, cell := range t.cells {
+		if i > 0 {
+			_ = t.out.WriteByte(t.format.delimiter()) // an error of bufio stays and is that of the last write
+		}
+		if strings.ContainsAny(cell, t.quoted) || strings.HasPrefix(cell, " ") {
+			_ = t.out.WriteByte('"')
+			_, _ = t.double.WriteString(t.out, cell)
+			_ = t.out.WriteByte('"')
+		} else {
+			_, _ = t.out.WriteString(cell)
+		}
+	}
+	return t.out.WriteByte('\n')
 }
 
 func (t *Writer) object(record []Cell) error {
@@ -81,11 +102,5 @@ func (t *Writer) object(record []Cell) error {
 
 // Flush hands everything to the file.
 func (t *Writer) Flush() error {
-	if t.csv != nil {
-		t.csv.Flush()
-		if err := t.csv.Error(); err != nil {
-			return err
-		}
-	}
 	return t.out.Flush()
 }

@@ -7,19 +7,19 @@ import (
 )
 
 func TestWriter(t *testing.T) {
-	cells := []Cell{{Text: "u1"}, {Text: "=1+2", JSON: `"=1+2"`}, {Text: "a,\"b\"\nc"}, {}}
+	cells := []Cell{{Text: "u1"}, {Text: "=1+2", JSON: `"=1+2"`}, {Text: "a,\"b\"\nc"}, {Text: "x;=1"}, {Text: "1,5"}, {Text: "a\tb"}, {Text: "a\rb"}, {Text: " a"}, {Text: "a b"}, {}}
 	cases := []struct {
 		format Format
 		want   string
 	}{
-		{CSV, "id,'+x,t,e\nu1,'=1+2,\"a,\"\"b\"\"\nc\",\n"},
-		{TSV, "id\t'+x\tt\te\nu1\t'=1+2\t\"a,\"\"b\"\"\nc\"\t\n"},
-		{NDJSON, `{"id":"u1","+x":"=1+2","t":"a,\"b\"\nc"}` + "\n"},
+		{CSV, "id,'+x,t,s,c,d,e,f,g,h\nu1,'=1+2,\"a,\"\"b\"\"\nc\",\"x;=1\",\"1,5\",\"a\tb\",\"a\rb\",\" a\",a b,\n"},
+		{TSV, "id\t'+x\tt\ts\tc\td\te\tf\tg\th\nu1\t'=1+2\t\"a,\"\"b\"\"\nc\"\tx;=1\t1,5\t\"a\tb\"\t\"a\rb\"\t\" a\"\ta b\t\n"},
+		{NDJSON, `{"id":"u1","+x":"=1+2","t":"a,\"b\"\nc","s":"x;=1","c":"1,5","d":"a\tb","e":"a\rb","f":" a","g":"a b"}` + "\n"},
 	}
 	for _, tc := range cases {
 		t.Run(string(tc.format), func(t *testing.T) {
 			var b bytes.Buffer
-			w := NewWriter(&b, tc.format, []string{"id", "+x", "t", "e"})
+			w := NewWriter(&b, tc.format, []string{"id", "+x", "t", "s", "c", "d", "e", "f", "g", "h"})
 			if err := w.Header(); err != nil {
 				t.Fatal(err)
 			}
