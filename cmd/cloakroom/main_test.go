@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -22,7 +23,19 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"cloakroom": main})
+	testscript.Main(stopsDatabases{m}, map[string]func(){"cloakroom": main})
+}
+
+// stopsDatabases runs the tests and ends what they started.
+type stopsDatabases struct{ *testing.M }
+
+func (m stopsDatabases) Run() int {
+	code := m.M.Run()
+	if err := servers.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	return code
 }
 
 func TestScripts(t *testing.T) {
@@ -48,6 +61,13 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"becomes": becomes,
 		"capture": capture,
 		"waits":   waits,
+
+		"agekey":     agekey,
+		"unage":      unage,
+		"nowhere":    nowhere,
+		"filemode":   filemode,
+		"samepeople": samepeople,
+		"sametokens": sametokens,
 		"holdport": func(ts *testscript.TestScript, _ bool, args []string) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			ts.Check(err)

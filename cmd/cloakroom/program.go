@@ -108,7 +108,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed.`,
 		}
 	}
 	add(groupServer, p.serveCommand(), p.initCommand(), p.demoCommand(), p.statusCommand(), p.doctorCommand(), p.configCommand(), p.benchCommand())
-	add(groupData, p.subjectCommand(), p.tokenizeCommand(), p.detokenizeCommand(), p.inspectCommand(), p.revokeCommand(), p.importCommand())
+	add(groupData, p.subjectCommand(), p.tokenizeCommand(), p.detokenizeCommand(), p.inspectCommand(), p.revokeCommand(), p.importCommand(), p.exportTokensCommand(), p.migrateTableCommand(), p.restoreTableCommand())
 	add(groupAdmin, p.serviceCommand(), p.keysCommand(), p.jobCommand(), p.policyCommand())
 	add(groupProof, p.erasureCommand(), p.certificateCommand(), p.auditCommand())
 	root.AddCommand(p.versionCommand(), p.benchEchoCommand())

@@ -100,7 +100,7 @@ func TestRules(t *testing.T) {
 		{"keys/local", m + "store", "a driver imports its parent"},
 		{"keys/local", "github.com/hashicorp/vault/api", "keys/transit only"},
 		{"store/postgres", "go.etcd.io/bbolt", "store/bolt only"},
-		{"store/bolt", "github.com/jackc/pgx/v5", "store/postgres only"},
+		{"store/bolt", "github.com/jackc/pgx/v5", "imported under store/postgres, cmd/cloakroom/internal/sqltable only"},
 		{"store", "go.etcd.io/bbolt", "store/bolt only"},
 		{"store/boltx", "go.etcd.io/bbolt", "store/bolt only"},
 

@@ -15,16 +15,22 @@ type graph map[string][]string
 // leaves import none of each other.
 func leaves() []string { return []string{"tokenizer", "keys", "policy", "audit", "store"} }
 
-// door is a third party's code and the one folder that may import it.
-type door struct{ client, folder string }
+// door is a third party's code and the folders that may import it.
+type door struct {
+	client  string
+	folders []string
+}
 
 func doors() []door {
 	return []door{
-		{"github.com/gin-gonic", "api"},
-		{"github.com/gin-contrib", "api"},
-		{"github.com/hashicorp/vault", "keys/transit"},
-		{"go.etcd.io/bbolt", "store/bolt"},
-		{"github.com/jackc", "store/postgres"},
+		{"github.com/gin-gonic", []string{"api"}},
+		{"github.com/gin-contrib", []string{"api"}},
+		{"github.com/hashicorp/vault", []string{"keys/transit"}},
+		{"go.etcd.io/bbolt", []string{"store/bolt"}},
+		// A store in PostgreSQL, and the tables of others that the command line turns into tokens.
+		{"github.com/jackc", []string{"store/postgres", "cmd/cloakroom/internal/sqltable"}},
+		{"github.com/go-sql-driver", []string{"cmd/cloakroom/internal/sqltable"}},
+		{"filippo.io/age", []string{"cmd/cloakroom"}},
 	}
 }
 
@@ -53,8 +59,8 @@ func broken(from, to string) string {
 		return brokenInside(from, ours)
 	}
 	for _, d := range doors() {
-		if under(to, d.client) && !under(from, d.folder) {
-			return d.client + " is imported under " + d.folder + " only"
+		if under(to, d.client) && !slices.ContainsFunc(d.folders, func(f string) bool { return under(from, f) }) {
+			return d.client + " is imported under " + strings.Join(d.folders, ", ") + " only"
 		}
 	}
 	if under(from, "vault") && thirdParty(to) && !slices.ContainsFunc(domainLibraries(), func(l string) bool { return under(to, l) }) {
