@@ -37,11 +37,13 @@ func migrateLive(t *testing.T, server *sqltest.Server, all []person) {
 	migrate := func(args ...string) {
 		t.Helper()
 		before := app.writes.Load()
+		app.mayWrite(1000)
 		s.migrate(t, exitDone, usersArgs(append(args, "--batch", "50")...)...)
 		t.Logf("migrate-table %v: %d writes meanwhile", args, app.writes.Load()-before)
 	}
 	restore := func(args ...string) {
 		t.Helper()
+		app.mayWrite(1000)
 		s.restore(t, exitDone, usersArgs(append(args, "--batch", "50")...)...)
 	}
 
